@@ -1,0 +1,97 @@
+import type { Forecast } from './forecast.ts';
+import type { AdoptedGuest, GuestFacts, HostFacts, Mode } from './guest.ts';
+import type { Lease, LeaseState } from './lease.ts';
+import type { Entitlement } from './profile.ts';
+import type { AllocationRequest } from './request.ts';
+import type { GuestSample } from './sample.ts';
+
+/** How long a caller waits and how it gives up. */
+export interface CallContext {
+  /** Aborted when the caller is gone or its deadline has passed. */
+  readonly signal: AbortSignal;
+}
+
+/** What the client knows of the work when it gives a lease back. */
+export interface WorkReport {
+  /** ms since epoch; absent: when the lease was in place. */
+  readonly startedAtMs?: number;
+  /** ms since epoch; absent: now. */
+  readonly finishedAtMs?: number;
+  /** False when the work failed: nothing is learned of its length. */
+  readonly succeeded: boolean;
+}
+
+export interface GuestStatus {
+  readonly facts: GuestFacts;
+  /** Absent: not managed. */
+  readonly adopted?: AdoptedGuest;
+  readonly lastSample?: GuestSample;
+  readonly leases: readonly string[];
+}
+
+export interface HostStatus {
+  readonly host: HostFacts;
+  /** (total - reserved) x overcommit ratio. */
+  readonly capacity: { readonly cpuMillicores: number; readonly memoryBytes: number };
+  /** Sum of what guests are entitled to. */
+  readonly committed: { readonly cpuMillicores: number; readonly memoryBytes: number };
+  readonly mode: Mode;
+  readonly hypervisorAvailable: boolean;
+  readonly draining: boolean;
+  readonly guests: number;
+  readonly adopted: number;
+  readonly leases: Readonly<Partial<Record<LeaseState, number>>>;
+}
+
+/** The allocation engine as the service and the CLI see it. All methods throw AllocatorError. */
+export interface AllocationEngine {
+  /**
+   * Admit, put in place and answer. Resolves when the lease is ACTIVE, DEGRADED, SCHEDULED or QUEUED, or, at the
+   * caller's deadline, with the lease as it then stands (it goes on).
+   */
+  allocate(request: AllocationRequest, context: CallContext): Promise<Lease>;
+  renew(leaseId: string, ttlMs: number): Promise<Lease>;
+  /** Give a lease back and learn from it. Resolves when the guest is back at what its other leases explain. */
+  release(leaseId: string, report: WorkReport, context: CallContext): Promise<Lease>;
+  getLease(leaseId: string): Lease;
+  /** Newest first. */
+  listLeases(filter: {
+    readonly guest?: string;
+    readonly states?: readonly LeaseState[];
+    readonly tenant?: string;
+  }): Lease[];
+  /** Present state first, then each change until the lease has ended or the signal aborts. */
+  watchLease(leaseId: string, context: CallContext): AsyncIterable<Lease>;
+  /** What `allocate` would see; changes nothing. */
+  forecast(
+    request: AllocationRequest,
+  ): Promise<{ readonly forecast: Forecast; readonly requested: Entitlement }>;
+  explain(leaseId: string): readonly Decision[];
+
+  status(): Promise<HostStatus>;
+  listGuests(): Promise<GuestStatus[]>;
+  getGuest(guest: string): Promise<GuestStatus>;
+  /** Record the guest's sizes as its baseline and manage it from now on. */
+  adopt(guest: string, mode: Mode): Promise<GuestStatus>;
+  /** End its leases, put the baseline back and stop managing it. */
+  disown(guest: string, context: CallContext): Promise<GuestStatus>;
+  /** Put the baseline back; the guest stays adopted. */
+  restore(guest: string, context: CallContext): Promise<GuestStatus>;
+  setMode(guest: string, mode: Mode): Promise<GuestStatus>;
+  /** Samples of one guest as they come, until the signal aborts. */
+  watchGuest(guest: string, context: CallContext): AsyncIterable<GuestSample>;
+
+  /** Take no new work and finish what is in flight. Guests keep what they have. */
+  drain(): Promise<void>;
+}
+
+/** One decision about a lease: what was known, which rule spoke, and what came of it. */
+export interface Decision {
+  readonly atMs: number;
+  readonly leaseId: string;
+  readonly guest: string;
+  readonly action: 'forecast' | 'admit' | 'actuate' | 'adjust' | 'release' | 'recover';
+  readonly rule: string;
+  readonly inputs: Readonly<Record<string, string | number>>;
+  readonly outcome: string;
+}

@@ -1,0 +1,116 @@
+import type { Forecast, ForecastQuery, Outcome } from './forecast.ts';
+import type { Baseline, GuestFacts, GuestId, HostFacts } from './guest.ts';
+import type { GuestSeen } from './lease.ts';
+import type { Entitlement } from './profile.ts';
+import type { GuestSample } from './sample.ts';
+
+/** Time as an argument. `nowMs` is the wall clock and may step; `monotonicMs` never goes back. */
+export interface Clock {
+  nowMs(): number;
+  monotonicMs(): number;
+}
+
+/**
+ * Forecasts in fixed time. Implemented by orchestrator/forecast over the WASM kernels.
+ * `forecast` and `observe` are on the request path: no I/O, no allocation that grows with history.
+ */
+export interface Forecaster {
+  /** Take a guest's new sample into its recent state. */
+  observe(sample: GuestSample): void;
+  /** Quantiles for a request or a guest. Always answers; what it rests on is in `reason`. Changes nothing. */
+  forecast(query: ForecastQuery): Forecast;
+  /** Learn from a finished request. Outcomes are replayed in order after a restart, and give the same model. */
+  learn(outcome: Outcome): void;
+  /** Drop a guest's recent state. */
+  forget(guest: GuestId): void;
+}
+
+/** One stored value. `version` counts its changes from 1. */
+export interface LedgerEntry {
+  readonly key: string;
+  readonly value: unknown;
+  readonly version: number;
+}
+
+/** One write of a commit: `value` undefined removes the key. */
+export interface LedgerWrite {
+  readonly key: string;
+  readonly value: unknown;
+  /** The version the key must have: 0 that it must not exist; absent: whatever it has. */
+  readonly ifVersion?: number;
+}
+
+/**
+ * Durable key-value store with compare-and-swap. LMDB on one host; the contract is also that of etcd.
+ * Values are JSON documents.
+ */
+export interface LeaseLedger {
+  get(key: string): LedgerEntry | undefined;
+  /** Entries whose key starts with `prefix`, in key order. */
+  range(prefix: string): LedgerEntry[];
+  /**
+   * All writes or none. Resolves when they would survive a power loss.
+   * @throws {AllocatorError} STATE_CONFLICT, LEDGER_UNAVAILABLE
+   */
+  commit(writes: readonly LedgerWrite[]): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** What somebody or something did to a guest. */
+export type GuestEvent =
+  | {
+      readonly kind: 'started' | 'stopped' | 'paused' | 'resumed' | 'removed';
+      readonly guest: GuestId;
+      readonly name: string;
+    }
+  /** A setting changed, by us or by another; the engine reads back to tell which. */
+  | { readonly kind: 'tuned'; readonly guest: GuestId; readonly resource: 'cpu' | 'memory' | 'disk' | 'net' };
+
+/** The hypervisor in the core's words. Implemented by libvirt-adapter/. */
+export interface Hypervisor {
+  readonly available: boolean;
+  /** `available` changed: after a return, every guest is to be read anew. Returns the unsubscribe function. */
+  onAvailability(listener: (available: boolean) => void): () => void;
+  onGuestEvent(listener: (event: GuestEvent) => void): () => void;
+  host(): Promise<HostFacts>;
+  /** @throws {AllocatorError} HYPERVISOR_UNAVAILABLE */
+  guests(): Promise<GuestFacts[]>;
+  /** @throws {AllocatorError} GUEST_NOT_FOUND, HYPERVISOR_UNAVAILABLE */
+  inspect(guest: GuestId): Promise<GuestFacts>;
+}
+
+/** Resources that have an actuator. */
+export const ACTUATED = ['cpu', 'memory', 'disk', 'net'] as const;
+export type Actuated = (typeof ACTUATED)[number];
+
+/**
+ * Moves one resource of a guest; live settings only. One per resource, all alike.
+ * Whatever it returns was read back after the change: what the guest holds, not what was asked.
+ */
+export interface Actuator {
+  readonly resource: Actuated;
+  /**
+   * Bring the guest's share of `target` into force and wait until it holds it, stops moving or `signal` aborts.
+   * Partial success is a result, not an error: compare what is returned with the target.
+   * @throws {AllocatorError} GUEST_NOT_FOUND, GUEST_NOT_RUNNING, ACTUATION_REFUSED, NOT_SUPPORTED, HYPERVISOR_UNAVAILABLE
+   */
+  apply(guest: GuestId, target: Entitlement, signal: AbortSignal): Promise<Partial<Entitlement>>;
+  /** Put the baseline back, taking our limits off where there were none. Same promises as `apply`. */
+  restore(guest: GuestId, baseline: Baseline, signal: AbortSignal): Promise<Partial<Entitlement>>;
+  /** What the guest holds now. */
+  read(guest: GuestId): Promise<Partial<Entitlement>>;
+}
+
+/** Looks inside a guest through its agent. */
+export interface GuestWindow {
+  /** undefined when no agent answers within `signal`. A claim of the guest, not a fact. */
+  see(guest: GuestId, signal: AbortSignal): Promise<GuestSeen | undefined>;
+}
+
+/** Source of samples. */
+export interface Telemetry {
+  onSample(listener: (sample: GuestSample) => void): () => void;
+  /** Guests to sample; `fast` adds the host's own readings at the fast cadence. Replaces the earlier set. */
+  watch(guests: ReadonlyMap<GuestId, { readonly fast: boolean }>): void;
+  close(): Promise<void>;
+}

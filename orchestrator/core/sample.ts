@@ -1,0 +1,40 @@
+import type { GuestId } from './guest.ts';
+import type { ResourceProfile } from './profile.ts';
+
+/** Why a sample, or a part of it, must not be read as ordinary demand. */
+export const SAMPLE_FLAGS = [
+  'counter-reset', // a counter went back (reboot, restore, migration); rates over the step are absent
+  'gap', //           more than two periods since the last sample
+  'paused', //        the guest did not run for some of the period
+  'clock-step', //    the host's wall clock jumped; times are ours, rates use the monotonic clock
+  'memory-stale', //  the balloon statistics are older than two of their periods
+] as const;
+export type SampleFlag = (typeof SAMPLE_FLAGS)[number];
+
+/** One reading of one guest: rates over the period that ends at `atMs`. */
+export interface GuestSample {
+  readonly guest: GuestId;
+  /** End of the period, host's wall clock, ms since epoch. */
+  readonly atMs: number;
+  /** Length of the period over which rates are taken. */
+  readonly periodMs: number;
+  /** `fast` samples carry what procfs and the cgroup give; `full` ones everything that was read. */
+  readonly cadence: 'fast' | 'full';
+  readonly usage: ResourceProfile;
+  /** Share of the period each online vCPU thread ran and waited for a host CPU, in [0, ...]; absent when unknown. */
+  readonly vcpus?: readonly { readonly runFraction: number; readonly delayFraction: number }[];
+  /** Present when read in this sample. `balloonBytes` is the balloon's actual size plus virtio-mem. */
+  readonly memory?: {
+    readonly balloonBytes: number;
+    readonly usableBytes?: number;
+    readonly unusedBytes?: number;
+    readonly availableBytes?: number;
+    readonly rssBytes?: number;
+    readonly swapInBytesPerS?: number;
+    readonly swapOutBytesPerS?: number;
+    readonly majorFaultsPerS?: number;
+  };
+  /** Pressure stall shares in [0, 1] where the host or the guest's cgroup has PSI. */
+  readonly pressure?: { readonly cpuSome?: number; readonly memorySome?: number; readonly ioSome?: number };
+  readonly flags: readonly SampleFlag[];
+}
