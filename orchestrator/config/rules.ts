@@ -1,0 +1,55 @@
+/** A rule between keys. It is checked when each of its keys is valid by itself. */
+export interface CrossRule {
+  /** Dotted paths; a problem is reported at the first. */
+  readonly keys: readonly string[];
+  readonly rule: string;
+  readonly holds: (...values: readonly unknown[]) => boolean;
+}
+
+const atMost = (a: unknown, b: unknown): boolean => (a as number) <= (b as number);
+const differ = (a: unknown, b: unknown): boolean => a === undefined || a !== b;
+
+/** Every rule that no key can state alone. */
+export const CROSS_RULES: readonly CrossRule[] = [
+  {
+    keys: ['engine.quantile.low', 'engine.quantile.normal'],
+    rule: 'must not exceed engine.quantile.normal: a higher priority is never given less',
+    holds: atMost,
+  },
+  {
+    keys: ['engine.quantile.normal', 'engine.quantile.high'],
+    rule: 'must not exceed engine.quantile.high: a higher priority is never given less',
+    holds: atMost,
+  },
+  {
+    keys: ['engine.quantile.high', 'engine.quantile.critical'],
+    rule: 'must not exceed engine.quantile.critical: a higher priority is never given less',
+    holds: atMost,
+  },
+  {
+    keys: ['engine.deadband_fraction', 'engine.shrink_step_fraction'],
+    rule: 'must be below engine.shrink_step_fraction: else no step ever leaves the dead band',
+    holds: (deadband, step) => (deadband as number) < (step as number),
+  },
+  {
+    keys: ['telemetry.fast_period_ms', 'telemetry.full_period_ms'],
+    rule: 'must not exceed telemetry.full_period_ms',
+    holds: atMost,
+  },
+  {
+    keys: ['telemetry.full_period_ms', 'engine.tick_ms'],
+    rule: 'must not exceed engine.tick_ms: a tick without a new sample decides on nothing',
+    holds: atMost,
+  },
+  {
+    keys: ['service.http_socket', 'service.socket'],
+    rule: 'must differ from service.socket: one socket speaks one protocol',
+    holds: differ,
+  },
+  {
+    keys: ['service.http_port', 'service.tcp'],
+    rule: 'must differ from the port of service.tcp: one port speaks one protocol',
+    holds: (port, tcp) =>
+      port === undefined || tcp === undefined || !(tcp as string).endsWith(`:${port as number}`),
+  },
+];

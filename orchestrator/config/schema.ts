@@ -1,0 +1,240 @@
+import { z } from 'zod';
+import { MODES } from '../core/guest.ts';
+import { TTL_MS_DEFAULT, TTL_MS_MAX, TTL_MS_MIN } from '../core/request.ts';
+
+/** What a key means and which rule its value keeps: the text of `docs/configuration.md` and of error messages. */
+export interface KeyText {
+  readonly description: string;
+  readonly rule: string;
+}
+
+/** Levels of the log, least severe first, as pino names them. */
+export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const;
+
+/** Longest path of a unix socket: sun_path is 108 bytes on Linux, its end included. */
+const SOCKET_PATH_CHARS_MAX = 107;
+/** Longest path of a file: PATH_MAX on Linux. */
+const PATH_CHARS_MAX = 4096;
+/** Most CPU a host may promise over what it has: OpenStack's historical default, beyond which guests only wait. */
+const CPU_OVERCOMMIT_MAX = 16;
+/** Most memory a host may promise over what it has. Beyond it a host lives in swap. */
+const MEMORY_OVERCOMMIT_MAX = 4;
+/** Least and most of a quantile: the median is no promise at all, and forecasts end at 0.99. */
+const QUANTILE_MIN = 0.5;
+const QUANTILE_MAX = 0.99;
+/** Addresses that never leave the host. */
+const LOOPBACK = /^(?:127\.\d{1,3}\.\d{1,3}\.\d{1,3}|localhost|\[::1\]):(\d{1,5})$/;
+const PORT_MAX = 65_535;
+
+const count = (value: number): string => value.toLocaleString('en-US');
+
+function whole(min: number, max: number, unit = '') {
+  const rule = `a whole number from ${count(min)} to ${count(max)}${unit && ` ${unit}`}`;
+  return { type: z.number({ error: rule }).int().min(min).max(max), rule };
+}
+
+function decimal(min: number, max: number) {
+  const rule = `a number from ${min} to ${max}`;
+  return { type: z.number({ error: rule }).min(min).max(max), rule };
+}
+
+function path(charsMax: number) {
+  const rule = `an absolute path of at most ${count(charsMax)} characters`;
+  return { type: z.string({ error: rule }).startsWith('/').max(charsMax), rule };
+}
+
+function name(charsMax: number) {
+  const rule = `a text of 1 to ${charsMax} characters`;
+  return { type: z.string({ error: rule }).min(1).max(charsMax), rule };
+}
+
+function oneOf<const T extends readonly [string, ...string[]]>(values: T) {
+  const rule = `one of ${values.map((value) => `"${value}"`).join(', ')}`;
+  return { type: z.enum(values, { error: rule }), rule };
+}
+
+function loopback() {
+  const rule =
+    'a loopback address and a port, such as "127.0.0.1:7443" or "[::1]:7443": until callers are authorised, other addresses are refused';
+  const type = z
+    .string({ error: rule })
+    .refine((value) => Number(LOOPBACK.exec(value)?.[1] ?? Number.NaN) <= PORT_MAX);
+  return { type, rule };
+}
+
+/** A key with a default, written beside it. */
+function key<T extends z.ZodType>(
+  { type, rule }: { type: T; rule: string },
+  fallback: z.output<T>,
+  description: string,
+) {
+  const text: KeyText = { description, rule };
+  return type.default(fallback as never).meta({ ...text });
+}
+
+/** A key that may be absent; its description says what absence means. */
+function optional<T extends z.ZodType>({ type, rule }: { type: T; rule: string }, description: string) {
+  const text: KeyText = { description, rule };
+  return type.optional().meta({ ...text });
+}
+
+function section<S extends z.ZodRawShape>(shape: S, description: string) {
+  return z
+    .strictObject(shape)
+    .prefault({} as never)
+    .meta({ description });
+}
+
+/** The whole configuration as it is written: TOML, snake_case, units in the names. */
+export const CONFIG_SCHEMA = z.strictObject({
+  state_dir: key(
+    path(PATH_CHARS_MAX),
+    '/var/lib/foreshade',
+    'Where leases, samples and models are kept. Created with mode 0750.',
+  ),
+  host: section(
+    {
+      name: optional(name(256), "Name of this host in answers and metrics. Absent: the system's host name."),
+      mode: key(
+        oneOf(MODES),
+        'shadow',
+        'What Foreshade may do: record and forecast (shadow), answer with a recommendation (advise), or act (enforce).',
+      ),
+      overcommit: section(
+        {
+          cpu: key(
+            decimal(1, CPU_OVERCOMMIT_MAX),
+            1,
+            'CPU that may be promised over what remains after the reserve.',
+          ),
+          memory: key(
+            decimal(1, MEMORY_OVERCOMMIT_MAX),
+            1,
+            'Memory that may be promised over what remains after the reserve.',
+          ),
+        },
+        'Overcommit ratios: capacity = (total - reserved) x ratio.',
+      ),
+      reserved: section(
+        {
+          cpu_millicores: key(whole(0, 1_000_000), 500, 'CPU kept for the host itself.'),
+          memory_mib: key(whole(0, 1_048_576), 1024, 'Memory kept for the host itself.'),
+        },
+        'What is never promised to guests.',
+      ),
+    },
+    'The machine that runs the guests.',
+  ),
+  libvirt: section(
+    {
+      uri: key(name(1024), 'qemu:///system', 'Connection URI of the libvirt daemon.'),
+      stats_lanes: key(whole(1, 8), 1, 'Connections for statistics; one call at a time on each.'),
+      control_lanes: key(whole(1, 8), 2, 'Connections for changes to guests.'),
+      slow_lanes: key(whole(1, 8), 1, 'Connections for calls that wait for a guest, such as its agent.'),
+      lane_queue_max: key(whole(1, 65_536), 1024, 'Calls that may wait on one connection; more are refused.'),
+      call_timeout_ms: key(whole(100, 600_000), 10_000, 'Longest wait for one call.'),
+      keepalive_interval_s: key(whole(1, 60), 1, 'Seconds between probes of the daemon.'),
+      keepalive_count: key(whole(1, 60), 3, 'Unanswered probes after which the daemon counts as gone.'),
+      reconnect_delay_ms_max: key(
+        whole(100, 60_000),
+        1000,
+        'Longest pause between attempts to reach the daemon again.',
+      ),
+    },
+    'How the hypervisor is reached.',
+  ),
+  service: section(
+    {
+      socket: key(
+        path(SOCKET_PATH_CHARS_MAX),
+        '/run/foreshade/foreshade.sock',
+        'Unix socket of the gRPC service, mode 0660.',
+      ),
+      tcp: optional(loopback(), 'Also listen here, in the clear. Absent: the unix socket only.'),
+      http_socket: optional(
+        path(SOCKET_PATH_CHARS_MAX),
+        'Unix socket of /metrics, /healthz and /readyz. Absent: not served there.',
+      ),
+      http_port: optional(
+        whole(1, PORT_MAX),
+        'Port on 127.0.0.1 of /metrics, /healthz and /readyz. Absent: not served there.',
+      ),
+      drain_timeout_ms: key(whole(0, 600_000), 10_000, 'Longest wait for calls in flight when stopping.'),
+    },
+    'Where clients reach Foreshade.',
+  ),
+  engine: section(
+    {
+      tick_ms: key(whole(100, 60_000), 1000, 'Period of observing and adjusting.'),
+      quantile: section(
+        {
+          low: key(
+            decimal(QUANTILE_MIN, QUANTILE_MAX),
+            0.8,
+            'Quantile of the forecast that a low request is given.',
+          ),
+          normal: key(decimal(QUANTILE_MIN, QUANTILE_MAX), 0.9, 'The same for a normal request.'),
+          high: key(decimal(QUANTILE_MIN, QUANTILE_MAX), 0.95, 'The same for a high request.'),
+          critical: key(decimal(QUANTILE_MIN, QUANTILE_MAX), 0.99, 'The same for a critical request.'),
+        },
+        'How sure an allocation is, by priority: the share of runs that fit in it.',
+      ),
+      headroom_fraction: section(
+        {
+          cpu: key(decimal(0, 2), 0.1, 'CPU kept above demand, as a fraction of it.'),
+          memory: key(decimal(0, 2), 0.1, 'Memory kept above demand.'),
+          disk: key(decimal(0, 10), 0.2, 'Disk rates kept above demand.'),
+          net: key(decimal(0, 10), 0.2, 'Network rates kept above demand.'),
+        },
+        'What is kept above demand on purpose.',
+      ),
+      deadband_fraction: key(
+        decimal(0, 0.5),
+        0.05,
+        'Changes smaller than this fraction of what is held are not made.',
+      ),
+      shrink_step_fraction: key(
+        decimal(0.01, 1),
+        0.2,
+        'Largest fraction taken back in one tick. Growth is not limited.',
+      ),
+      cooldown_ms: key(
+        whole(0, 3_600_000),
+        3000,
+        'Quiet time after a change before a guest is shrunk again.',
+      ),
+      queue_max: key(whole(0, 100_000), 256, 'Requests that may wait for room; more are refused.'),
+      queue_wait_ms_max: key(
+        whole(1000, 86_400_000),
+        600_000,
+        'Longest wait for room; then the request is rejected.',
+      ),
+      lease_ttl_ms: key(
+        whole(TTL_MS_MIN, TTL_MS_MAX),
+        TTL_MS_DEFAULT,
+        'Time to live of a lease whose request names none.',
+      ),
+      ended_lease_ttl_ms: key(
+        whole(60_000, 31_536_000_000),
+        86_400_000,
+        'How long an ended lease can still be read, and its request_id repeated.',
+      ),
+    },
+    'How much is given, and how it moves.',
+  ),
+  telemetry: section(
+    {
+      full_period_ms: key(whole(200, 60_000), 1000, 'Period of complete samples of every adopted guest.'),
+      fast_period_ms: key(
+        whole(20, 10_000),
+        100,
+        "Period of the host's own readings while a guest holds a lease.",
+      ),
+    },
+    'How guests are observed.',
+  ),
+  log: section(
+    { level: key(oneOf(LOG_LEVELS), 'info', 'Least severe level that is written.') },
+    'What is written to standard error, one JSON record a line.',
+  ),
+});
