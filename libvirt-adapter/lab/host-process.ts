@@ -33,14 +33,15 @@ export function isRunning(process: HostProcess): boolean {
   return startTicks(process.pid) === process.startTicks;
 }
 
-/** Processes whose command line has an argument that holds `text`. */
-export function processesNaming(text: string): HostProcess[] {
+/** QEMU system emulators whose command line holds `text`. */
+export function emulatorsNaming(text: string): HostProcess[] {
   const found: HostProcess[] = [];
   for (const entry of readdirSync('/proc')) {
     const pid = Number(entry);
-    if (!Number.isInteger(pid) || pid === process.pid) continue;
+    if (!Number.isInteger(pid)) continue;
     try {
-      if (!readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(text)) continue;
+      const [program = '', ...args] = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+      if (!program.includes('qemu-system') || !args.some((argument) => argument.includes(text))) continue;
     } catch {
       continue; // it ended while we looked
     }

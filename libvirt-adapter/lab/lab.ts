@@ -6,7 +6,7 @@ import { buildAssets, type LabAssets, type Progress } from './assets.ts';
 import { makePartition, removePartition } from './cgroup.ts';
 import { prepareFolders, startDaemon, startHolder } from './daemon.ts';
 import { LabGuest, startGuest, stopGuest } from './guest.ts';
-import { endProcess, type HostProcess, isRunning, processesNaming } from './host-process.ts';
+import { emulatorsNaming, endProcess, type HostProcess, isRunning } from './host-process.ts';
 import { DEFAULT_CACHE_DIR, DEFAULT_STATE_DIR } from './paths.ts';
 import { takesPlugins } from './plugin-support.ts';
 import { labUnavailableReason } from './requirements.ts';
@@ -39,7 +39,7 @@ export const GUEST_DEFAULTS = {
   vcpus: 1,
   maxVcpus: 4,
   memoryMib: 512,
-  baselineMib: 160,
+  baselineMib: 128,
   virtioMemMib: 256,
   diskMib: 256,
 } as const;
@@ -92,7 +92,7 @@ async function takeDown(paths: LabPaths): Promise<void> {
   }
   await endProcess(state.daemon);
   // Guests that the daemon no longer knew; QEMU's command line names the state folder.
-  for (const orphan of processesNaming(`${paths.stateDir}/`)) await endProcess(orphan);
+  for (const orphan of emulatorsNaming(`${paths.stateDir}/`)) await endProcess(orphan);
   await endProcess(state.holder);
   await removePartition(state.partition);
   await rm(paths.stateDir, { recursive: true, force: true });
