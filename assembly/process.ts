@@ -1,0 +1,430 @@
+// One Gaussian process per output of a workload, over the coordinates z of a request:
+//
+//   y(z) = mean + f(z) + e,   f ~ GP(0, s2 k),   e ~ N(0, s2 noise age)
+//   k(z, z') = 1 + linear <z, z'> + quadratic <z, z'>^2 + matern M52(|z - z'| / length)
+//   M52(r) = (1 + sqrt5 r + 5 r^2 / 3) exp(-sqrt5 r)
+//
+// Outputs are logarithms, so `linear` is a power law of the parameters and `quadratic` its bend; M52 takes the rest.
+// age = 2^(runs since / AGE_HALF) >= 1 lets newer runs outweigh older ones. (linear, quadratic, matern, length, noise)
+// is picked from a fixed grid by the leave-one-out predictive likelihood, in closed form from the inverse of K:
+//
+//   residual_i = alpha_i / Kinv_ii,   variance_i = s2 / Kinv_ii,   alpha = Kinv (y - mean)
+//
+// s2 is the mean square of those standardised residuals, shrunk towards S2_PRIOR: so it is also what calibrates the
+// forecast's width. The predictive is Student-t with NU_PRIOR + n degrees of freedom.
+//
+// Source: Rasmussen & Williams, "Gaussian Processes for Machine Learning", 2.2, 4.2.1 (Matern), 5.4.2 (leave-one-out).
+import {
+  DIMS,
+  factorMatrix,
+  gramMatrix,
+  inverseMatrix,
+  kernelMatrix,
+  LINE,
+  MATRIX,
+  NUMERIC,
+  OUTPUTS,
+  ROW_BYTES,
+  RUNS_MAX,
+  vector,
+  W_ALPHA,
+  W_COUNT,
+  W_HEAD,
+  W_LINV,
+  W_MEAN,
+  W_PARAM,
+  W_RAW,
+  W_SCALE,
+  W_Y,
+  W_Z,
+} from './layout';
+import { addScaled, dot, factor, invertLower } from './linear';
+
+// Fields of one output's line in W_PARAM.
+const P_CANDIDATE: usize = 0; // which of the grid
+export const P_OBSERVED: usize = 8; //  runs that taught this output
+const P_MEAN: usize = 16; //      mean of y, newer runs weighing more
+const P_S2: usize = 24;
+const P_OWNER: usize = 32; //     output whose inverse this one shares
+const P_MASK: usize = 40; //      u64, bit i: run i taught this output
+export const P_TOP: usize = 48; //      largest y learned
+
+const SHAPES: i32 = 6;
+const NOISES: i32 = 4;
+
+/** Half-life, in runs, of a run's weight. Long enough that 20 runs all count, short enough to leave a past behind. */
+const AGE_HALF: f64 = 16.0;
+/** Variance of log usage before any run, and how many runs that belief is worth. */
+const S2_PRIOR: f64 = 0.15;
+const NU_PRIOR: f64 = 3.0;
+/** Numeric coordinates start with variance 1 (a factor e in the parameter), worth this many runs. */
+const SCALE_PRIOR: f64 = 1.0;
+const SCALE_MIN: f64 = 0.05;
+/** Beyond this many deviations a parameter is as strange as it gets. */
+const Z_MAX: f64 = 6.0;
+const SQRT5: f64 = 2.23606797749979;
+
+// Shapes in the order of growing freedom; ties go to the first.
+const LINEAR = memory.data<f64>([1.0, 1.0, 1.0, 1.0, 0.3, 1.0]);
+const QUADRATIC = memory.data<f64>([0.0, 0.1, 0.0, 0.1, 0.0, 0.0]);
+const MATERN = memory.data<f64>([0.0, 0.0, 0.3, 0.3, 1.0, 1.0]);
+const LENGTH = memory.data<f64>([1.0, 1.0, 2.0, 2.0, 4.0, 1.0]);
+const NOISE = memory.data<f64>([0.1, 0.01, 0.001, 1.0]);
+
+function element(base: usize, i: i32): f64 {
+  return load<f64>(base + ((<usize>i) << 3));
+}
+
+/** Matern correlation with nu = 5/2 at distance r, in lengths. */
+export function matern52(r: f64): f64 {
+  const x = SQRT5 * r;
+  return (1.0 + x + (x * x) / 3.0) * Math.exp(-x);
+}
+
+/** Correlation of two requests, from their inner product and their squared distance. */
+function covariance(shape: i32, inner: f64, distance2: f64): f64 {
+  let k = 1.0 + element(LINEAR, shape) * inner + element(QUADRATIC, shape) * inner * inner;
+  const matern = element(MATERN, shape);
+  if (matern > 0.0) k += matern * matern52(Math.sqrt(max(distance2, 0.0)) / element(LENGTH, shape));
+  return k;
+}
+
+export function age(p: usize, i: i32): f64 {
+  const behind = (load<i32>(p + W_HEAD) - 1 - i + RUNS_MAX) % RUNS_MAX;
+  return Math.exp((0.6931471805599453 / AGE_HALF) * <f64>behind);
+}
+
+/** Standardise one request's coordinates by the workload's statistics: NaN becomes 0, the mean. */
+export function standardise(p: usize, raw: usize, z: usize): void {
+  for (let j = 0; j < NUMERIC; ++j) {
+    const x = element(raw, j);
+    const scaled = isNaN(x) ? 0.0 : (x - element(p + W_MEAN, j)) / element(p + W_SCALE, j);
+    store<f64>(z + ((<usize>j) << 3), min(max(scaled, -Z_MAX), Z_MAX));
+  }
+  memory.copy(z + <usize>NUMERIC * 8, raw + <usize>NUMERIC * 8, <usize>(DIMS - NUMERIC) * 8);
+}
+
+/** Mean and deviation of each numeric coordinate over the runs held, the deviation shrunk towards 1. */
+function measure(p: usize, n: i32): void {
+  for (let j = 0; j < NUMERIC; ++j) {
+    let count = 0.0;
+    let sum = 0.0;
+    for (let i = 0; i < n; ++i) {
+      const x = element(p + W_RAW + <usize>i * ROW_BYTES, j);
+      if (isNaN(x)) continue;
+      count += 1.0;
+      sum += x;
+    }
+    const mean = count > 0.0 ? sum / count : 0.0;
+    let squares = SCALE_PRIOR;
+    for (let i = 0; i < n; ++i) {
+      const x = element(p + W_RAW + <usize>i * ROW_BYTES, j);
+      if (!isNaN(x)) squares += (x - mean) * (x - mean);
+    }
+    store<f64>(p + W_MEAN + ((<usize>j) << 3), mean);
+    store<f64>(p + W_SCALE + ((<usize>j) << 3), max(Math.sqrt(squares / (SCALE_PRIOR + count)), SCALE_MIN));
+  }
+}
+
+function fillGram(p: usize, n: i32): void {
+  const gram = gramMatrix();
+  for (let i = 0; i < n; ++i) {
+    const zi = p + W_Z + <usize>i * ROW_BYTES;
+    standardise(p, p + W_RAW + <usize>i * ROW_BYTES, zi);
+    for (let j = 0; j <= i; ++j) {
+      store<f64>(gram + <usize>i * LINE + ((<usize>j) << 3), dot(zi, p + W_Z + <usize>j * ROW_BYTES, DIMS));
+    }
+  }
+}
+
+function fillKernel(n: i32, shape: i32): void {
+  const gram = gramMatrix();
+  const kernel = kernelMatrix();
+  for (let i = 0; i < n; ++i) {
+    const own = element(gram + <usize>i * LINE, i);
+    for (let j = 0; j <= i; ++j) {
+      const inner = element(gram + <usize>i * LINE, j);
+      const distance2 = own + element(gram + <usize>j * LINE, j) - 2.0 * inner;
+      store<f64>(kernel + <usize>i * LINE + ((<usize>j) << 3), covariance(shape, inner, distance2));
+    }
+  }
+}
+
+/**
+ * Inverse of the Cholesky factor of K + noise, into `inverse`. A run outside `mask` is cut off: its line is that of
+ * the identity, so that it neither gives nor takes.
+ */
+function invertMasked(p: usize, n: i32, noise: f64, mask: u64, inverse: usize): void {
+  const kernel = kernelMatrix();
+  const work = factorMatrix(); // the masked matrix, then, in its place, its factor
+  for (let i = 0; i < n; ++i) {
+    const seen = ((mask >> <u64>i) & 1) === 1;
+    for (let j = 0; j <= i; ++j) {
+      let k = 0.0;
+      if (seen && ((mask >> <u64>j) & 1) === 1) k = element(kernel + <usize>i * LINE, j);
+      if (i === j) k = seen ? k + noise * element(vector(AGES), i) : 1.0;
+      store<f64>(work + <usize>i * LINE + ((<usize>j) << 3), k);
+    }
+  }
+  factor(n, work, work);
+  invertLower(n, work, inverse);
+}
+
+// Scratch vectors.
+const AGES: i32 = 0;
+const DIAGONAL: i32 = 1; // of Kinv
+const ALPHA: i32 = 2;
+const CENTRED: i32 = 4; //  and the next OUTPUTS - 1: y - mean, zero where missing
+
+function diagonal(n: i32, inverse: usize): void {
+  const d = vector(DIAGONAL);
+  memory.fill(d, 0, LINE);
+  for (let k = 0; k < n; ++k) {
+    const row = inverse + <usize>k * LINE;
+    for (let i = 0; i <= k; ++i) {
+      const x = element(row, i);
+      store<f64>(d + ((<usize>i) << 3), element(d, i) + x * x);
+    }
+  }
+}
+
+/** alpha = Linv' Linv y. @param y f64[RUNS_MAX], zero past n */
+function solve(n: i32, inverse: usize, y: usize, alpha: usize): void {
+  memory.fill(alpha, 0, LINE);
+  for (let i = 0; i < n; ++i) {
+    const row = inverse + <usize>i * LINE;
+    addScaled(alpha, dot(row, y, i + 1), row, i + 1);
+  }
+}
+
+/** Scale s2 of an output from its leave-one-out residuals; ALPHA and DIAGONAL hold its solution. */
+function scaleOf(n: i32, mask: u64): f64 {
+  let sum = NU_PRIOR * S2_PRIOR;
+  let count = NU_PRIOR;
+  for (let i = 0; i < n; ++i) {
+    if (((mask >> <u64>i) & 1) === 0) continue;
+    const alpha = element(vector(ALPHA), i);
+    sum += (alpha * alpha) / element(vector(DIAGONAL), i);
+    count += 1.0;
+  }
+  return sum / count;
+}
+
+/** Leave-one-out log predictive likelihood, each run weighing 1 / age; constants left out. */
+function likelihood(n: i32, mask: u64, s2: f64): f64 {
+  let sum = 0.0;
+  for (let i = 0; i < n; ++i) {
+    if (((mask >> <u64>i) & 1) === 0) continue;
+    const alpha = element(vector(ALPHA), i);
+    const inverse = element(vector(DIAGONAL), i);
+    sum -= (0.5 * (Math.log(s2 / inverse) + (alpha * alpha) / (inverse * s2))) / element(vector(AGES), i);
+  }
+  return sum;
+}
+
+/** Mask, mean and centred values of one output. */
+function centre(p: usize, n: i32, output: i32): u64 {
+  const y = p + W_Y + <usize>output * LINE;
+  const param = p + W_PARAM + ((<usize>output) << 6);
+  const centred = vector(CENTRED + output);
+  let mask: u64 = 0;
+  let weight = 0.0;
+  let sum = 0.0;
+  let count = 0.0;
+  let top = -Infinity;
+  for (let i = 0; i < n; ++i) {
+    const value = element(y, i);
+    if (isNaN(value)) continue;
+    const w = 1.0 / element(vector(AGES), i);
+    mask |= (<u64>1) << (<u64>i);
+    weight += w;
+    sum += w * value;
+    count += 1.0;
+    top = max(top, value);
+  }
+  const mean = weight > 0.0 ? sum / weight : 0.0;
+  memory.fill(centred, 0, LINE);
+  for (let i = 0; i < n; ++i) {
+    const value = element(y, i);
+    if (!isNaN(value)) store<f64>(centred + ((<usize>i) << 3), value - mean);
+  }
+  store<u64>(param + P_MASK, mask);
+  store<f64>(param + P_MEAN, mean);
+  store<f64>(param + P_OBSERVED, count);
+  store<f64>(param + P_TOP, top);
+  return mask;
+}
+
+function maskOf(p: usize, output: i32): u64 {
+  return load<u64>(p + W_PARAM + ((<usize>output) << 6) + P_MASK);
+}
+function candidateOf(p: usize, output: i32): i32 {
+  return <i32>load<f64>(p + W_PARAM + ((<usize>output) << 6) + P_CANDIDATE);
+}
+
+/** True when an earlier output has the same runs, so that its factorisations serve both. */
+function repeatsMask(p: usize, output: i32): bool {
+  for (let o = 0; o < output; ++o) if (maskOf(p, o) === maskOf(p, output)) return true;
+  return false;
+}
+
+const bestScores = memory.data(64);
+
+/** Try the whole grid for every output whose runs match those of output `first`. */
+function select(p: usize, n: i32, first: i32): void {
+  const mask = maskOf(p, first);
+  for (let o = first; o < OUTPUTS; ++o) store<f64>(bestScores + ((<usize>o) << 3), -Infinity);
+  for (let shape = 0; shape < SHAPES; ++shape) {
+    fillKernel(n, shape);
+    for (let noise = 0; noise < NOISES; ++noise) {
+      invertMasked(p, n, element(NOISE, noise), mask, inverseMatrix());
+      diagonal(n, inverseMatrix());
+      for (let o = first; o < OUTPUTS; ++o) {
+        if (maskOf(p, o) !== mask) continue;
+        solve(n, inverseMatrix(), vector(CENTRED + o), vector(ALPHA));
+        const score = likelihood(n, mask, scaleOf(n, mask));
+        if (score <= element(bestScores, o)) continue;
+        store<f64>(bestScores + ((<usize>o) << 3), score);
+        store<f64>(p + W_PARAM + ((<usize>o) << 6) + P_CANDIDATE, <f64>(shape * NOISES + noise));
+      }
+    }
+  }
+}
+
+/** First output with the same runs and the same hyperparameters: they share one inverse. */
+function ownerOf(p: usize, output: i32): i32 {
+  for (let o = 0; o < output; ++o) {
+    if (maskOf(p, o) === maskOf(p, output) && candidateOf(p, o) === candidateOf(p, output)) return o;
+  }
+  return output;
+}
+
+function settle(p: usize, n: i32, output: i32): void {
+  const param = p + W_PARAM + ((<usize>output) << 6);
+  const mask = maskOf(p, output);
+  const owner = ownerOf(p, output);
+  const inverse = p + W_LINV + <usize>owner * MATRIX;
+  store<f64>(param + P_OWNER, <f64>owner);
+  if (owner === output) {
+    fillKernel(n, candidateOf(p, output) / NOISES);
+    invertMasked(p, n, element(NOISE, candidateOf(p, output) % NOISES), mask, inverse);
+  }
+  diagonal(n, inverse);
+  solve(n, inverse, vector(CENTRED + output), vector(ALPHA));
+  store<f64>(param + P_S2, scaleOf(n, mask));
+  memory.copy(p + W_ALPHA + <usize>output * LINE, vector(ALPHA), LINE);
+}
+
+/** A cut-off run must add nothing to a quadratic form. */
+function silence(p: usize, n: i32, output: i32): void {
+  const mask = maskOf(p, output);
+  for (let i = 0; i < n; ++i) {
+    if (((mask >> <u64>i) & 1) === 1) continue;
+    store<f64>(p + W_LINV + <usize>output * MATRIX + <usize>i * LINE + ((<usize>i) << 3), 0.0);
+  }
+}
+
+/**
+ * Fit every output of a workload to the runs it holds.
+ * @param groups outputs fall into groups that were learned from the same runs; hyperparameters are picked anew for
+ *               at most this many of them, starting at the group of output `start`; the others keep theirs
+ */
+export function fit(p: usize, groups: i32, start: i32): void {
+  const n = load<i32>(p + W_COUNT);
+  assert(n > 0 && n <= RUNS_MAX, 'a fit needs a run');
+  measure(p, n);
+  fillGram(p, n);
+  for (let i = 0; i < n; ++i) store<f64>(vector(AGES) + ((<usize>i) << 3), age(p, i));
+  for (let o = 0; o < OUTPUTS; ++o) centre(p, n, o);
+  for (let step = 0; step < OUTPUTS && groups > 0; ++step) {
+    const o = (start + step) % OUTPUTS;
+    if (maskOf(p, o) === 0 || repeatsMask(p, o)) continue;
+    select(p, n, o);
+    groups -= 1;
+  }
+  for (let o = 0; o < OUTPUTS; ++o) if (maskOf(p, o) !== 0) settle(p, n, o);
+  for (let o = 0; o < OUTPUTS; ++o) if (maskOf(p, o) !== 0) silence(p, n, o);
+}
+
+// One prediction. Vectors: INNER <z_i, z>, DISTANCE |z_i - z|^2, then one vector of correlations a shape.
+const INNER: i32 = 0;
+const DISTANCE: i32 = 1;
+const CORRELATION: i32 = 4;
+const query = memory.data(384); //       f64[DIMS]
+const ownInner = memory.data(8);
+const shapeFilled = memory.data(8); //    u8[SHAPES]
+const explained = memory.data(64); //    f64[OUTPUTS], |Linv k|^2 of each owner
+const explainedKnown = memory.data(8); // u8[OUTPUTS]
+
+// Results of predict(): location, latent variance, noise variance, degrees of freedom.
+export let location: f64 = 0.0;
+export let latent: f64 = 0.0;
+export let noiseVariance: f64 = 0.0;
+export let freedom: f64 = 0.0;
+
+/** Take a request's coordinates; the predictions that follow are for it. */
+export function aim(p: usize, row: usize): void {
+  const n = load<i32>(p + W_COUNT);
+  memory.fill(shapeFilled, 0, 8);
+  memory.fill(explainedKnown, 0, 8);
+  if (n === 0) return;
+  standardise(p, row, query);
+  const own = dot(query, query, DIMS);
+  store<f64>(ownInner, own);
+  for (let i = 0; i < n; ++i) {
+    const zi = p + W_Z + <usize>i * ROW_BYTES;
+    const inner = dot(zi, query, DIMS);
+    store<f64>(vector(INNER) + ((<usize>i) << 3), inner);
+    store<f64>(vector(DISTANCE) + ((<usize>i) << 3), own + dot(zi, zi, DIMS) - 2.0 * inner);
+  }
+}
+
+function correlations(n: i32, shape: i32): usize {
+  const k = vector(CORRELATION + shape);
+  if (load<u8>(shapeFilled + <usize>shape) === 1) return k;
+  store<u8>(shapeFilled + <usize>shape, 1);
+  memory.fill(k, 0, LINE);
+  for (let i = 0; i < n; ++i) {
+    store<f64>(
+      k + ((<usize>i) << 3),
+      covariance(shape, element(vector(INNER), i), element(vector(DISTANCE), i)),
+    );
+  }
+  return k;
+}
+
+/** |Linv k|^2: how much of the request's variance the runs explain. */
+function explainedBy(p: usize, n: i32, owner: i32, k: usize): f64 {
+  if (load<u8>(explainedKnown + <usize>owner) === 1) return element(explained, owner);
+  const inverse = p + W_LINV + <usize>owner * MATRIX;
+  let sum = 0.0;
+  for (let i = 0; i < n; ++i) {
+    const v = dot(inverse + <usize>i * LINE, k, i + 1);
+    sum += v * v;
+  }
+  store<u8>(explainedKnown + <usize>owner, 1);
+  store<f64>(explained + ((<usize>owner) << 3), sum);
+  return sum;
+}
+
+/**
+ * Posterior of one output at the request of the last `aim`, into the exported results.
+ * @returns runs it rests on; 0: the results are not set
+ */
+export function predict(p: usize, output: i32): i32 {
+  const param = p + W_PARAM + ((<usize>output) << 6);
+  const observed = load<f64>(param + P_OBSERVED);
+  if (observed === 0.0) return 0;
+  const n = load<i32>(p + W_COUNT);
+  const candidate = candidateOf(p, output);
+  const shape = candidate / NOISES;
+  const k = correlations(n, shape);
+  const s2 = load<f64>(param + P_S2);
+  const prior = covariance(shape, load<f64>(ownInner), 0.0);
+  const rest = prior - explainedBy(p, n, <i32>load<f64>(param + P_OWNER), k);
+  location = load<f64>(param + P_MEAN) + dot(p + W_ALPHA + <usize>output * LINE, k, n);
+  latent = s2 * max(rest, 1e-9);
+  noiseVariance = s2 * element(NOISE, candidate % NOISES);
+  freedom = NU_PRIOR + observed;
+  return <i32>observed;
+}

@@ -1,0 +1,297 @@
+import assert from 'node:assert';
+import { AllocatorError } from '../core/errors.ts';
+import {
+  FIELDS,
+  type Forecast,
+  type ForecastQuery,
+  KNOTS_MAX,
+  LEVELS,
+  type Outcome,
+  QUANTILE_LEVELS,
+} from '../core/forecast.ts';
+import type { GuestId } from '../core/guest.ts';
+import type { Forecaster } from '../core/ports.ts';
+import { MIB, PROFILE_FIELDS, type ProfileField, type ResourceProfile } from '../core/profile.ts';
+import type { Params } from '../core/request.ts';
+import type { GuestSample } from '../core/sample.ts';
+import { type Kernels, loadKernels, OUTPUTS } from '../wasm/kernels.ts';
+import { checkParams, DIMS, NUMERIC, ParamSchema } from './features.ts';
+import { SlotTable } from './slot-table.ts';
+
+/** Smallest increment of each field that means something, in its unit: about what an idle guest's noise is. */
+const FLOORS: Readonly<Record<ProfileField, number>> = {
+  cpuMillicores: 20,
+  memoryBytes: MIB,
+  diskReadBytesPerS: 16 * 1024,
+  diskWriteBytesPerS: 16 * 1024,
+  netRxBytesPerS: 4 * 1024,
+  netTxBytesPerS: 4 * 1024,
+  instructionsPerS: 1e6,
+};
+
+/** First and last knot of the short track, s: two readings of a fast sensor, and minutes ahead. */
+const KNOT_S_MIN = 0.5;
+const KNOT_S_MAX = 300;
+/** Knots of the short track, s: geometric, so that the near future is seen finely. */
+export const KNOTS_S: readonly number[] = Array.from(
+  { length: KNOTS_MAX },
+  (_, i) => KNOT_S_MIN * (KNOT_S_MAX / KNOT_S_MIN) ** (i / (KNOTS_MAX - 1)),
+);
+
+/** While a workload has at most this many runs, each picks the hyperparameters anew: that is when they move. */
+const SELECT_ALWAYS_RUNS = 16;
+/** Later every fourth run does; the others refit with those at hand. */
+const SELECT_EVERY_RUNS = 4;
+/** Groups of outputs that pick anew in one `learn`: bounds it to some 10 ms when fields come and go. */
+const SELECT_GROUPS = 2;
+/** Calls that take the kernels through the slow first tier of the JIT before the first request comes. */
+const WARM_UP_CALLS = 400;
+
+const MEDIAN = QUANTILE_LEVELS.indexOf(0.5);
+const INSTRUCTIONS = PROFILE_FIELDS.indexOf('instructionsPerS');
+const MEMORY = PROFILE_FIELDS.indexOf('memoryBytes');
+
+/** Everything known of one workload beside its runs, which live in the kernels' memory. */
+interface Workload {
+  schema: ParamSchema;
+  learned: number;
+}
+
+export interface ParametricOptions {
+  /** `debug` runs the unoptimised kernels: same bits, slower. */
+  readonly build?: 'release' | 'debug';
+}
+
+/** One output of a workload's model, for people. */
+export interface OutputDescription {
+  readonly output: ProfileField | 'durationS';
+  readonly runs: number;
+  /** Deviation of what the parameters do not explain, as a fraction of the increment (or of the duration). */
+  readonly noiseFraction: number;
+}
+
+/** Params, workload and tenant never contain a NUL that could join two keys: it is refused here. */
+function keyOf(tenant: string, workload: string): string {
+  return `${tenant.length}:${tenant}${workload}`;
+}
+
+/**
+ * Forecasts a request from its parameters: a Gaussian process per workload and output, learned online, over the
+ * guest's present usage. All state is in fixed places of the kernels' memory; the least recently learned workload
+ * and the least recently read guest give way when their places are all taken.
+ */
+export class ParametricForecaster implements Forecaster {
+  readonly #kernels: Kernels;
+  readonly #guests: SlotTable;
+  readonly #slots: SlotTable;
+  readonly #workloads: Workload[];
+  #readingsIgnored = 0;
+
+  /** Load and warm up the kernels. */
+  static async create(options: ParametricOptions = {}): Promise<ParametricForecaster> {
+    const floors = PROFILE_FIELDS.map((field) => FLOORS[field]);
+    const kernels = await loadKernels(floors, options.build);
+    const forecaster = new ParametricForecaster(kernels);
+    forecaster.#warmUp();
+    return forecaster;
+  }
+
+  private constructor(kernels: Kernels) {
+    assert(kernels.dims === DIMS && kernels.numeric === NUMERIC, 'the kernels were built for other features');
+    this.#kernels = kernels;
+    this.#guests = new SlotTable(kernels.guestsMax, (slot) => kernels.call.clearGuest(slot));
+    this.#workloads = Array.from({ length: kernels.workloadsMax }, () => ({
+      schema: new ParamSchema(),
+      learned: 0,
+    }));
+    for (let slot = 0; slot < kernels.workloadsMax; slot += 1) kernels.call.clearWorkload(slot);
+    this.#slots = new SlotTable(kernels.workloadsMax, (slot) => this.#clearWorkload(slot));
+  }
+
+  /** Readings that were not finite or negative, and so were not taken. */
+  get readingsIgnored(): number {
+    return this.#readingsIgnored;
+  }
+
+  observe(sample: GuestSample): void {
+    const { call, sample: row } = this.#kernels;
+    this.#writeProfile(row, sample.usage);
+    // Over a reset or a pause rates describe nothing; stale balloon statistics describe the past.
+    if (sample.flags.includes('counter-reset') || sample.flags.includes('paused')) {
+      for (let f = 0; f < FIELDS; f += 1) if (f !== MEMORY) row[f] = Number.NaN;
+    }
+    if (sample.flags.includes('memory-stale')) row[MEMORY] = Number.NaN;
+    if (row.every(Number.isNaN)) return;
+    call.observe(this.#guests.claim(sample.guest), sample.cadence === 'full' ? 1 : 0);
+  }
+
+  /** @throws {AllocatorError} INVALID_REQUEST when a parameter is not a finite number, or there are too many */
+  forecast(query: ForecastQuery): Forecast {
+    const guest = this.#guests.find(query.guest);
+    this.#kernels.knots.set(KNOTS_S);
+    if (query.workload === undefined) return this.#forecastGuest(query, guest);
+    checkParams(query.workload.params);
+    const slot = this.#slots.find(keyOf(query.workload.tenant, query.workload.name));
+    return this.#forecastRequest(query, query.workload.params, slot, guest);
+  }
+
+  /** @throws {AllocatorError} INVALID_REQUEST as `forecast`, or when the run ends before it starts */
+  learn(outcome: Outcome): void {
+    checkParams(outcome.params);
+    const durationS = (outcome.finishedAtMs - outcome.startedAtMs) / 1000;
+    if (!(durationS >= 0 && durationS < Number.POSITIVE_INFINITY)) {
+      throw new AllocatorError('INVALID_REQUEST', 'A run must end at or after its start.', {
+        startedAtMs: outcome.startedAtMs,
+        finishedAtMs: outcome.finishedAtMs,
+      });
+    }
+    const slot = this.#slots.claim(keyOf(outcome.tenant, outcome.workload));
+    this.#writeRun(slot, outcome);
+    const workload = this.#workloads[slot] as Workload;
+    workload.learned += 1;
+    const selects = workload.learned <= SELECT_ALWAYS_RUNS || workload.learned % SELECT_EVERY_RUNS === 0;
+    this.#kernels.call.learn(
+      slot,
+      outcome.completed ? durationS : Number.NaN,
+      outcome.completed ? censoredMask(outcome.censored) : censoredMask(PROFILE_FIELDS),
+      selects ? SELECT_GROUPS : 0,
+      workload.learned % OUTPUTS,
+    );
+  }
+
+  forget(guest: GuestId): void {
+    this.#guests.release(guest);
+  }
+
+  /** What a workload's model rests on; empty when it was never learned. */
+  describe(tenant: string, workload: string): OutputDescription[] {
+    const slot = this.#slots.find(keyOf(tenant, workload));
+    if (slot < 0) return [];
+    const fitted = this.#kernels.view(this.#kernels.call.fittedAt(slot), OUTPUTS * 8);
+    return Array.from({ length: OUTPUTS }, (_, output) => ({
+      output: PROFILE_FIELDS[output] ?? 'durationS',
+      runs: fitted[output * 8 + 1] as number,
+      noiseFraction: fitted[output * 8 + 7] as number,
+    }));
+  }
+
+  #forecastGuest(query: ForecastQuery, guest: number): Forecast {
+    this.#kernels.call.forecastGuest(guest, KNOTS_MAX);
+    const reason = guest < 0 ? 'guest never read' : "guest's own recent usage, no request";
+    return this.#answer(query, reason, 0);
+  }
+
+  #forecastRequest(query: ForecastQuery, params: Params, slot: number, guest: number): Forecast {
+    const { call, row, ceiling } = this.#kernels;
+    const novel = slot >= 0 && (this.#workloads[slot] as Workload).schema.encode(params, row);
+    this.#writeProfile(ceiling, query.ceiling);
+    const estimateS = query.durationS ?? Number.NaN;
+    if (query.durationS !== undefined && !(estimateS > 0 && estimateS < Number.POSITIVE_INFINITY)) {
+      throw new AllocatorError('INVALID_REQUEST', 'The expected run time must be finite and above zero.', {
+        durationS: String(query.durationS),
+      });
+    }
+    const runs = call.forecastRequest(slot, guest, KNOTS_MAX, estimateS);
+    let reason = runs > 0 ? `parameters of ${runs} run${runs === 1 ? '' : 's'}` : COLD_START;
+    if (novel) reason += ', with a parameter or category never seen';
+    if (guest < 0) reason += '; guest never read';
+    return this.#answer(query, reason, runs);
+  }
+
+  /** Copy the kernels' answer out and bring it to the axis that was asked for. */
+  #answer(query: ForecastQuery, reason: string, runs: number): Forecast {
+    const { forecastPeak, forecastDuration, forecastValues } = this.#kernels;
+    const duration = forecastDuration.slice();
+    let knots = KNOTS_S;
+    let words = query.track === 'short' ? reason : `${reason}; short track`;
+    let axis = query.axis;
+    if (axis === 'instructions') {
+      const rate = forecastPeak[INSTRUCTIONS * LEVELS + MEDIAN] as number;
+      if (rate > 0) {
+        knots = KNOTS_S.map((seconds) => seconds * rate);
+        for (let l = 0; l < LEVELS; l += 1) duration[l] = (duration[l] as number) * rate;
+        words += '; instructions are seconds at the predicted rate';
+      } else {
+        axis = 'seconds';
+        words += '; in seconds, for no instruction rate is known';
+      }
+    }
+    return {
+      guest: query.guest,
+      axis,
+      track: 'short',
+      originMs: query.originMs,
+      knots,
+      values: forecastValues.slice(),
+      peak: forecastPeak.slice(),
+      duration,
+      reason: words,
+      runs,
+    };
+  }
+
+  /** Put a profile's fields into a row; what is absent, negative or not finite becomes NaN, and the latter is counted. */
+  #writeProfile(row: Float64Array, profile: ResourceProfile): void {
+    for (let f = 0; f < FIELDS; f += 1) {
+      const value = profile[PROFILE_FIELDS[f] as ProfileField];
+      const sound = value !== undefined && value >= 0 && value < Number.POSITIVE_INFINITY;
+      if (value !== undefined && !sound) this.#readingsIgnored += 1;
+      row[f] = sound ? value : Number.NaN;
+    }
+  }
+
+  #writeRun(slot: number, outcome: Outcome): void {
+    const { call, row, peak, before, dims } = this.#kernels;
+    const { schema } = this.#workloads[slot] as Workload;
+    const held = call.runsOf(slot);
+    const missing = schema.admit(outcome.params);
+    if (held > 0 && missing.length > 0) {
+      const rows = this.#kernels.view(call.runRowsAt(slot), held * dims);
+      for (let i = 0; i < held; i += 1) for (const at of missing) rows[i * dims + at] = 1;
+    }
+    schema.encode(outcome.params, row);
+    this.#writeProfile(peak, outcome.peak);
+    this.#writeProfile(before, outcome.before);
+  }
+
+  #clearWorkload(slot: number): void {
+    this.#kernels.call.clearWorkload(slot);
+    this.#workloads[slot] = { schema: new ParamSchema(), learned: 0 };
+  }
+
+  /** Take every kernel through the JIT's tiers on made-up runs, and leave no trace of them. */
+  #warmUp(): void {
+    const tenant = '';
+    const guest = 'warm-up';
+    const run = (i: number): Outcome => ({
+      leaseId: '',
+      guest,
+      tenant,
+      workload: guest,
+      params: { x: { kind: 'number', value: i % 13 }, y: { kind: 'category', value: String(i % 3) } },
+      startedAtMs: 0,
+      finishedAtMs: 1000 + (i % 7) * 100,
+      before: { cpuMillicores: 10, memoryBytes: 1e8, instructionsPerS: 1e7 },
+      peak: { cpuMillicores: 100 + i * 10, memoryBytes: 2e8 + i * 1e6, instructionsPerS: 1e9 },
+      censored: [],
+      completed: true,
+    });
+    for (let i = 0; i < this.#kernels.runsMax; i += 1) this.learn(run(i));
+    for (let i = 0; i < WARM_UP_CALLS; i += 1) {
+      const usage = { cpuMillicores: i, memoryBytes: 1e8 + i, instructionsPerS: 1e7 };
+      this.observe({ guest, atMs: i, periodMs: 1000, cadence: 'full', usage, flags: [] });
+      const workload = { tenant, name: guest, params: run(i).params };
+      this.forecast({ guest, axis: 'seconds', track: 'short', originMs: 0, workload, ceiling: usage });
+    }
+    this.#guests.release(guest);
+    this.#slots.release(keyOf(tenant, guest));
+    this.#readingsIgnored = 0;
+  }
+}
+
+const COLD_START = "cold start: no run of this workload, so between the guest's usage and its ceiling";
+
+/** Bit f: field f of PROFILE_FIELDS is in the list. */
+function censoredMask(fields: readonly ProfileField[]): number {
+  return fields.reduce((mask, field) => mask | (1 << PROFILE_FIELDS.indexOf(field)), 0);
+}

@@ -1,0 +1,149 @@
+import assert from 'node:assert';
+import { readFile } from 'node:fs/promises';
+import { FIELDS, KNOTS_MAX, LEVELS, QUANTILE_LEVELS } from '../core/forecast.ts';
+
+/** The part of the WebAssembly API that is used; @types/node leaves it to the DOM library. */
+declare const WebAssembly: {
+  instantiate(
+    bytes: Uint8Array,
+    imports: Record<string, Record<string, (...values: number[]) => unknown>>,
+  ): Promise<{ readonly instance: { readonly exports: object } }>;
+};
+interface ModuleMemory {
+  readonly buffer: ArrayBuffer;
+}
+
+/** Functions of the module as assembly/index.ts exports them; addresses are byte offsets. */
+export interface KernelExports {
+  readonly memory: ModuleMemory;
+  prepare(): void;
+  observe(guest: number, full: number): void;
+  clearGuest(guest: number): void;
+  clearWorkload(slot: number): void;
+  learn(slot: number, durationS: number, censored: number, groups: number, start: number): void;
+  forecastRequest(slot: number, guest: number, knots: number, estimateS: number): number;
+  forecastGuest(guest: number, knots: number): void;
+  runsOf(slot: number): number;
+  factor(n: number, a: number, l: number): void;
+  invertLower(n: number, l: number, inverse: number): void;
+  mixQuantiles(a: number, b: number, weight: number, out: number): void;
+  matern52(r: number): number;
+  normalCdf(z: number): number;
+  normalQuantile(p: number): number;
+  studentCdf(t: number, nu: number): number;
+  studentQuantile(z: number, nu: number): number;
+  levelsAt(): number;
+  floorsAt(): number;
+  rowAt(): number;
+  peakAt(): number;
+  beforeAt(): number;
+  ceilingAt(): number;
+  sampleAt(): number;
+  knotsAt(): number;
+  forecastPeakAt(): number;
+  forecastDurationAt(): number;
+  forecastValuesAt(): number;
+  runRowsAt(slot: number): number;
+  runOutputsAt(slot: number): number;
+  fittedAt(slot: number): number;
+  scratchAt(index: number): number;
+  fieldsSize(): number;
+  levelsSize(): number;
+  knotsMax(): number;
+  numericSize(): number;
+  dimsSize(): number;
+  runsMax(): number;
+  workloadsMax(): number;
+  guestsMax(): number;
+}
+
+/** Outputs of a model: the profile fields, then the duration. */
+export const OUTPUTS = FIELDS + 1;
+
+/**
+ * The module with its memory. The views are made once and stay valid: the memory never grows.
+ * One instance holds one forecaster's whole state; it is not shared.
+ */
+export class Kernels {
+  readonly call: KernelExports;
+  /** Coordinates of the request to learn or to forecast, f64[dims]; NaN: a number that was not given. */
+  readonly row: Float64Array;
+  /** f64[FIELDS]; NaN: not read. */
+  readonly peak: Float64Array;
+  readonly before: Float64Array;
+  readonly ceiling: Float64Array;
+  readonly sample: Float64Array;
+  /** f64[KNOTS_MAX], s. */
+  readonly knots: Float64Array;
+  /** f64[FIELDS, LEVELS] */
+  readonly forecastPeak: Float64Array;
+  /** f64[LEVELS], s */
+  readonly forecastDuration: Float64Array;
+  /** f64[FIELDS, knots, LEVELS]; the knots in use lie close together */
+  readonly forecastValues: Float64Array;
+  readonly numeric: number;
+  readonly dims: number;
+  readonly runsMax: number;
+  readonly workloadsMax: number;
+  readonly guestsMax: number;
+
+  /** @param floors f64[FIELDS], smallest increment of each field that means something, in its unit; > 0 */
+  constructor(exports: KernelExports, floors: readonly number[]) {
+    this.call = exports;
+    assert.equal(exports.fieldsSize(), FIELDS, 'the kernels were built for other fields');
+    assert.equal(exports.levelsSize(), LEVELS, 'the kernels were built for other levels');
+    assert.equal(exports.knotsMax(), KNOTS_MAX, 'the kernels were built for other knots');
+    assert(floors.length === FIELDS && floors.every((floor) => floor > 0));
+    this.numeric = exports.numericSize();
+    this.dims = exports.dimsSize();
+    this.runsMax = exports.runsMax();
+    this.workloadsMax = exports.workloadsMax();
+    this.guestsMax = exports.guestsMax();
+    this.row = this.view(exports.rowAt(), this.dims);
+    this.peak = this.view(exports.peakAt(), FIELDS);
+    this.before = this.view(exports.beforeAt(), FIELDS);
+    this.ceiling = this.view(exports.ceilingAt(), FIELDS);
+    this.sample = this.view(exports.sampleAt(), FIELDS);
+    this.knots = this.view(exports.knotsAt(), KNOTS_MAX);
+    this.forecastPeak = this.view(exports.forecastPeakAt(), FIELDS * LEVELS);
+    this.forecastDuration = this.view(exports.forecastDurationAt(), LEVELS);
+    this.forecastValues = this.view(exports.forecastValuesAt(), FIELDS * KNOTS_MAX * LEVELS);
+    this.view(exports.levelsAt(), LEVELS).set(QUANTILE_LEVELS);
+    this.view(exports.floorsAt(), FIELDS).set(floors);
+    exports.prepare();
+  }
+
+  /** A view of `length` doubles at a byte offset of the module's memory. */
+  view(offset: number, length: number): Float64Array {
+    return new Float64Array(this.call.memory.buffer, offset, length);
+  }
+}
+
+/** Text of an AssemblyScript string: UTF-16, its byte length in the word before it. */
+function readText(memory: ModuleMemory, at: number): string {
+  if (at === 0) return '';
+  const bytes = new DataView(memory.buffer).getUint32(at - 4, true);
+  return Buffer.from(memory.buffer, at, bytes).toString('utf16le');
+}
+
+/**
+ * Load the compiled kernels from beside the compiled program.
+ * @param build `debug` for the unoptimised build; both give the same bits
+ */
+export async function loadKernels(
+  floors: readonly number[],
+  build: 'release' | 'debug' = 'release',
+): Promise<Kernels> {
+  const file = build === 'debug' ? 'foreshade.debug.wasm' : 'foreshade.wasm';
+  const bytes = await readFile(new URL(`../../assembly/${file}`, import.meta.url));
+  let memory: ModuleMemory | undefined;
+  const abort = (message = 0, source = 0, line = 0): never => {
+    if (memory === undefined) throw new assert.AssertionError({ message: 'the kernels failed to start' });
+    const text = `${readText(memory, message)} (${readText(memory, source)}:${line})`;
+    throw new assert.AssertionError({ message: text });
+  };
+  const { instance } = await WebAssembly.instantiate(bytes, { env: { abort } });
+  const exports = instance.exports as KernelExports;
+  memory = exports.memory;
+  return new Kernels(exports, floors);
+}
