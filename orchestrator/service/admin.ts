@@ -1,0 +1,49 @@
+import type { AdminServiceService } from '../../proto/gen/foreshade/v1/admin.ts';
+import type { AllocationEngine } from '../core/engine.ts';
+import type { Mode } from '../core/guest.ts';
+import { wireGuest, wireStatus } from './answers.ts';
+import { guestMode, soleName } from './requests.ts';
+import type { Handlers } from './route.ts';
+
+/**
+ * AdminService over the engine.
+ * @param hostMode given to an adopted guest whose request names no mode
+ * @param onDrain  called when a drain is asked for, before the engine's begins
+ */
+export function adminHandlers(
+  engine: AllocationEngine,
+  version: string,
+  hostMode: Mode,
+  onDrain: () => void,
+): Handlers<typeof AdminServiceService> {
+  return {
+    async getStatus() {
+      return wireStatus(await engine.status(), version);
+    },
+    async listGuests() {
+      return { guests: (await engine.listGuests()).map(wireGuest) };
+    },
+    async getGuest(request) {
+      return wireGuest(await engine.getGuest(soleName(request.guest, 'guest')));
+    },
+    async adoptGuest(request) {
+      const { guest, mode } = guestMode(request, hostMode);
+      return wireGuest(await engine.adopt(guest, mode));
+    },
+    async releaseGuest(request, caller) {
+      return wireGuest(await engine.disown(soleName(request.guest, 'guest'), caller));
+    },
+    async restoreGuest(request, caller) {
+      return wireGuest(await engine.restore(soleName(request.guest, 'guest'), caller));
+    },
+    async setGuestMode(request) {
+      const { guest, mode } = guestMode(request, undefined);
+      return wireGuest(await engine.setMode(guest, mode));
+    },
+    async drain() {
+      onDrain();
+      await engine.drain();
+      return wireStatus(await engine.status(), version);
+    },
+  };
+}

@@ -1,0 +1,170 @@
+import { status } from '@grpc/grpc-js';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { AllocationEngine, HostStatus } from '../core/engine.ts';
+import { LEASE_STATES } from '../core/lease.ts';
+import { MILLICORES_PER_VCPU } from '../core/profile.ts';
+
+/** Upper bounds of the call duration's buckets, s: from one event-loop turn to the longest deadline in use. */
+const DURATION_BUCKETS_S = [
+  0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30,
+];
+
+const CODE_NAMES = Object.entries(status)
+  .filter((entry): entry is [string, status] => typeof entry[1] === 'number')
+  .sort(([, a], [, b]) => a - b)
+  .map(([name]) => name);
+
+/** Counts of one method. `start` and `finish` allocate nothing but the histogram's own work. */
+export interface MethodMetrics {
+  /** `foreshade.v1.AllocationService/Allocate` */
+  readonly name: string;
+  /** @returns a time to hand to `finish` */
+  start(): number;
+  finish(startedAt: number, code: status): void;
+}
+
+/** Counts of calls, read when scraped. */
+export interface RpcMetrics {
+  method(name: string): MethodMetrics;
+}
+
+/** Everything that /metrics shows. One per service; nothing is registered globally. */
+export class Metrics implements RpcMetrics {
+  readonly #registry = new Registry();
+  readonly #duration: Histogram<'method'>;
+  readonly #methods = new Map<string, { started: number; handled: Float64Array }>();
+  readonly #engine: AllocationEngine;
+  readonly #gauges: HostGauges;
+
+  constructor(engine: AllocationEngine, version: string) {
+    this.#engine = engine;
+    const registers = [this.#registry];
+    collectDefaultMetrics({ register: this.#registry });
+    this.#duration = new Histogram({
+      name: 'foreshade_rpc_duration_seconds',
+      help: 'Time from the arrival of a call to its answer; of a stream, to its end.',
+      labelNames: ['method'],
+      buckets: DURATION_BUCKETS_S,
+      registers,
+    });
+    this.#registerCounts(registers);
+    this.#gauges = new HostGauges(registers);
+    new Gauge({
+      name: 'foreshade_build_info',
+      help: 'Always 1; the version is the label.',
+      labelNames: ['version'],
+      registers,
+    }).set({ version }, 1);
+  }
+
+  method(name: string): MethodMetrics {
+    const counts = { started: 0, handled: new Float64Array(CODE_NAMES.length) };
+    this.#methods.set(name, counts);
+    const duration = this.#duration.labels(name);
+    return {
+      name,
+      start() {
+        counts.started += 1;
+        return performance.now();
+      },
+      finish(startedAt, code) {
+        counts.handled[code] = (counts.handled[code] ?? 0) + 1;
+        duration.observe((performance.now() - startedAt) / 1000);
+      },
+    };
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  /** The page, with the engine's state as of now. */
+  async page(): Promise<string> {
+    this.#gauges.set(await this.#engine.status().catch(() => undefined));
+    return this.#registry.metrics();
+  }
+
+  #registerCounts(registers: Registry[]): void {
+    const methods = this.#methods;
+    new Counter({
+      name: 'foreshade_rpc_started_total',
+      help: 'Calls that arrived.',
+      labelNames: ['method'],
+      registers,
+      collect() {
+        this.reset();
+        for (const [method, { started }] of methods) this.inc({ method }, started);
+      },
+    });
+    new Counter({
+      name: 'foreshade_rpc_handled_total',
+      help: 'Calls that were answered, by gRPC status code.',
+      labelNames: ['method', 'code'],
+      registers,
+      collect() {
+        this.reset();
+        for (const [method, { handled }] of methods) {
+          for (const [code, count] of handled.entries()) {
+            if (count > 0) this.inc({ method, code: CODE_NAMES[code] ?? 'UNKNOWN' }, count);
+          }
+        }
+      },
+    });
+  }
+}
+
+/** The engine's state as gauges. Absent, not zero, while the engine cannot tell. */
+class HostGauges {
+  readonly #gauge: Readonly<Record<string, Gauge>>;
+  readonly #leases: Gauge<'state'>;
+
+  constructor(registers: Registry[]) {
+    const gauge = (name: string, help: string): Gauge =>
+      new Gauge({ name: `foreshade_${name}`, help, registers });
+    this.#gauge = {
+      hypervisorAvailable: gauge('hypervisor_available', '1 while the hypervisor answers.'),
+      draining: gauge('draining', '1 while no new work is taken.'),
+      guests: gauge('guests', 'Guests on the host.'),
+      adopted: gauge('guests_adopted', 'Guests that Foreshade manages.'),
+      hostCpu: gauge('host_cpu_cores', 'CPUs of the host.'),
+      hostMemory: gauge('host_memory_bytes', 'Memory of the host.'),
+      capacityCpu: gauge(
+        'capacity_cpu_cores',
+        'CPU that may be promised: (total - reserved) x overcommit ratio.',
+      ),
+      capacityMemory: gauge('capacity_memory_bytes', 'Memory that may be promised.'),
+      committedCpu: gauge('committed_cpu_cores', 'CPU that guests are entitled to.'),
+      committedMemory: gauge('committed_memory_bytes', 'Memory that guests are entitled to.'),
+    };
+    this.#leases = new Gauge({
+      name: 'foreshade_leases',
+      help: 'Leases by state.',
+      labelNames: ['state'],
+      registers,
+    });
+  }
+
+  set(host: HostStatus | undefined): void {
+    const values = host && {
+      hypervisorAvailable: Number(host.hypervisorAvailable),
+      draining: Number(host.draining),
+      guests: host.guests,
+      adopted: host.adopted,
+      hostCpu: host.host.cpuMillicores / MILLICORES_PER_VCPU,
+      hostMemory: host.host.memoryBytes,
+      capacityCpu: host.capacity.cpuMillicores / MILLICORES_PER_VCPU,
+      capacityMemory: host.capacity.memoryBytes,
+      committedCpu: host.committed.cpuMillicores / MILLICORES_PER_VCPU,
+      committedMemory: host.committed.memoryBytes,
+    };
+    for (const [name, gauge] of Object.entries(this.#gauge)) {
+      const value = values?.[name as keyof typeof values];
+      if (value === undefined) gauge.remove();
+      else gauge.set(value);
+    }
+    for (const state of LEASE_STATES) {
+      if (host) this.#leases.set({ state }, host.leases[state] ?? 0);
+      else this.#leases.remove({ state });
+    }
+  }
+}

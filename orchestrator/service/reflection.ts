@@ -1,0 +1,15 @@
+import { readFileSync } from 'node:fs';
+import type { Server } from '@grpc/grpc-js';
+import { loadFileDescriptorSetFromBuffer } from '@grpc/proto-loader';
+import { ReflectionService } from '@grpc/reflection';
+import { packagePath } from '../package-path.ts';
+import { SERVICE_NAMES } from './health.ts';
+
+/**
+ * Server reflection v1 and v1alpha. From one descriptor set with every file in it, made beside the generated code:
+ * loading .proto files one by one leaves references between them unresolved.
+ */
+export function addReflection(server: Server): void {
+  const descriptors = loadFileDescriptorSetFromBuffer(readFileSync(packagePath('proto/gen/foreshade.binpb')));
+  new ReflectionService(descriptors as never, { services: Object.values(SERVICE_NAMES) }).addToServer(server);
+}

@@ -1,0 +1,161 @@
+import {
+  type Server,
+  type ServerUnaryCall,
+  type ServerWritableStream,
+  type ServiceDefinition,
+  type StatusObject,
+  type sendUnaryData,
+  status,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js';
+import { AllocatorError } from '../core/errors.ts';
+import { Caller } from './caller.ts';
+import type { MethodMetrics, RpcMetrics } from './metrics.ts';
+import { statusOf, statusOfFault } from './status.ts';
+
+/** A generated service definition, narrowed to what routing reads. */
+type Definition = Readonly<Record<string, MethodDefinition>>;
+interface MethodDefinition {
+  readonly path: string;
+  readonly responseStream: boolean;
+  readonly requestDeserialize: (bytes: Buffer) => unknown;
+}
+
+/** One function for each method of a service: a value or a promise for a unary call, an iterable for a stream. */
+export type Handlers<S> = {
+  readonly [M in keyof S]: S[M] extends {
+    responseStream: infer Stream;
+    requestDeserialize: (bytes: Buffer) => infer Request;
+    responseDeserialize: (bytes: Buffer) => infer Response;
+  }
+    ? Stream extends true
+      ? (request: Request, caller: Caller) => AsyncIterable<Response>
+      : (request: Request, caller: Caller) => Response | Promise<Response>
+    : never;
+};
+
+/** What every call passes through. */
+export interface Door {
+  readonly metrics: RpcMetrics;
+  /** @throws {AllocatorError} DRAINING when no new call is taken */
+  enter(caller: Caller, isStream: boolean): void;
+  leave(caller: Caller): void;
+  /** Called once for each error that is not in the table. */
+  logFault(error: unknown, errorId: string, method: string): void;
+}
+
+/** A message that is not what its method takes. Kept until the handler, where an error gets its details. */
+class Undecodable {
+  readonly cause: unknown;
+  constructor(cause: unknown) {
+    this.cause = cause;
+  }
+}
+
+type Unary = (request: unknown, caller: Caller) => unknown;
+type Streaming = (request: unknown, caller: Caller) => AsyncIterable<unknown>;
+
+/** Add a service to the server: decoding, errors, deadlines and metrics around its handlers. */
+export function addRoutes<S>(server: Server, definition: S, handlers: Handlers<S>, door: Door): void {
+  const guarded: Record<string, MethodDefinition> = {};
+  const implementation: UntypedServiceImplementation = {};
+  for (const [name, method] of Object.entries(definition as Definition)) {
+    guarded[name] = { ...method, requestDeserialize: tolerant(method.requestDeserialize) };
+    const handler = handlers[name as keyof S] as unknown;
+    const metrics = door.metrics.method(method.path.slice(1));
+    implementation[name] = method.responseStream
+      ? streamRoute(handler as Streaming, metrics, door)
+      : unaryRoute(handler as Unary, metrics, door);
+  }
+  server.addService(guarded as unknown as ServiceDefinition, implementation);
+}
+
+function tolerant(decode: (bytes: Buffer) => unknown): (bytes: Buffer) => unknown {
+  return (bytes) => {
+    try {
+      return decode(bytes);
+    } catch (cause) {
+      return new Undecodable(cause);
+    }
+  };
+}
+
+function unaryRoute(handler: Unary, metrics: MethodMetrics, door: Door) {
+  return async (call: ServerUnaryCall<unknown, unknown>, answer: sendUnaryData<unknown>): Promise<void> => {
+    const startedAt = metrics.start();
+    const caller = new Caller(call);
+    let entered = false;
+    try {
+      door.enter(caller, false);
+      entered = true;
+      answer(null, await handler(decoded(call.request), caller));
+      metrics.finish(startedAt, call.cancelled ? status.CANCELLED : status.OK);
+    } catch (error) {
+      const failure = failureOf(error, caller, metrics, door);
+      answer(failure);
+      metrics.finish(startedAt, call.cancelled ? status.CANCELLED : failure.code);
+    } finally {
+      caller.settle();
+      if (entered) door.leave(caller);
+    }
+  };
+}
+
+function streamRoute(handler: Streaming, metrics: MethodMetrics, door: Door) {
+  return async (call: ServerWritableStream<unknown, unknown>): Promise<void> => {
+    const startedAt = metrics.start();
+    const caller = new Caller(call);
+    let entered = false;
+    try {
+      door.enter(caller, true);
+      entered = true;
+      for await (const message of handler(decoded(call.request), caller)) {
+        if (call.cancelled) break;
+        if (!call.write(message)) await drained(call, caller.signal);
+      }
+      if (caller.abortReason !== undefined) throw caller.abortReason;
+      call.end();
+      metrics.finish(startedAt, call.cancelled ? status.CANCELLED : status.OK);
+    } catch (error) {
+      const failure = failureOf(error, caller, metrics, door);
+      if (!call.cancelled) call.emit('error', failure);
+      metrics.finish(startedAt, call.cancelled ? status.CANCELLED : failure.code);
+    } finally {
+      caller.settle();
+      if (entered) door.leave(caller);
+    }
+  };
+}
+
+/** Wait until a slow reader has taken what was written, or is gone. */
+function drained(call: ServerWritableStream<unknown, unknown>, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const proceed = (): void => {
+      call.off('drain', proceed);
+      signal.removeEventListener('abort', proceed);
+      resolve();
+    };
+    call.on('drain', proceed);
+    signal.addEventListener('abort', proceed);
+    if (signal.aborted) proceed();
+  });
+}
+
+function decoded(request: unknown): unknown {
+  if (!(request instanceof Undecodable)) return request;
+  const because = request.cause instanceof Error ? request.cause.message : 'it is not a message';
+  throw new AllocatorError(
+    'INVALID_REQUEST',
+    `The request must be a message of this method's type with integers below 2^53: ${because}.`,
+    { field: '', rule: `must decode: ${because}` },
+    { cause: request.cause },
+  );
+}
+
+function failureOf(error: unknown, caller: Caller, metrics: MethodMetrics, door: Door): StatusObject {
+  if (error instanceof AllocatorError) return statusOf(error);
+  // Platform calls that were given the signal throw their own AbortError; the signal's reason says why.
+  const isAbort = error instanceof Error && error.name === 'AbortError';
+  if (isAbort && caller.abortReason instanceof AllocatorError) return statusOf(caller.abortReason);
+  return statusOfFault(error, (cause, errorId) => door.logFault(cause, errorId, metrics.name));
+}

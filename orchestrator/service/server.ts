@@ -1,0 +1,185 @@
+import { chmodSync } from 'node:fs';
+import { Server, ServerCredentials } from '@grpc/grpc-js';
+import type { FastifyInstance } from 'fastify';
+import { AdminServiceService } from '../../proto/gen/foreshade/v1/admin.ts';
+import { AllocationServiceService } from '../../proto/gen/foreshade/v1/allocation.ts';
+import { ShadowServiceService } from '../../proto/gen/foreshade/v1/shadow.ts';
+import type { Config } from '../config.ts';
+import type { AllocationEngine } from '../core/engine.ts';
+import { AllocatorError } from '../core/errors.ts';
+import { adminHandlers } from './admin.ts';
+import { allocationHandlers } from './allocation.ts';
+import type { Caller } from './caller.ts';
+import { Health } from './health.ts';
+import { startHttp } from './http.ts';
+import type { ServiceLogger } from './logger.ts';
+import { Metrics } from './metrics.ts';
+import { addReflection } from './reflection.ts';
+import { addRoutes, type Door } from './route.ts';
+import { shadowHandlers } from './shadow.ts';
+import { claimSocketPath, SOCKET_MODE } from './socket.ts';
+
+/** Largest message taken. 64 parameters of 4,096 characters, four bytes each, fit four times. */
+export const MESSAGE_BYTES_MAX = 4 * 1024 * 1024;
+/** Calls that one connection may have open: grpc's usual bound. */
+const STREAMS_PER_CONNECTION_MAX = 1000;
+/** A connection that carries no call is closed after this; clients reconnect by themselves. */
+const IDLE_CONNECTION_MS_MAX = 300_000;
+/** A silent peer is probed and dropped, so that a dead client's stream ends. */
+const KEEPALIVE_PERIOD_MS = 60_000;
+const KEEPALIVE_TIMEOUT_MS = 20_000;
+
+/** What a service is made of. */
+export interface ServiceParts {
+  readonly engine: AllocationEngine;
+  readonly config: Pick<Config, 'service' | 'host' | 'engine'>;
+  readonly version: string;
+  readonly logger: ServiceLogger;
+}
+
+/** The gRPC face of an engine, and the operator's HTTP pages beside it. */
+export class Service implements Door {
+  readonly metrics: Metrics;
+  readonly #parts: ServiceParts;
+  readonly #server: Server;
+  readonly #health: Health;
+  readonly #streams = new Set<Caller>();
+  #pages: FastifyInstance[] = [];
+  #inFlight = 0;
+  #whenIdle: (() => void) | undefined;
+  #isClosing = false;
+
+  private constructor(parts: ServiceParts) {
+    const { engine, config, version } = parts;
+    this.#parts = parts;
+    this.metrics = new Metrics(engine, version);
+    this.#server = new Server({
+      'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
+      'grpc.max_concurrent_streams': STREAMS_PER_CONNECTION_MAX,
+      'grpc.max_connection_idle_ms': IDLE_CONNECTION_MS_MAX,
+      'grpc.keepalive_time_ms': KEEPALIVE_PERIOD_MS,
+      'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
+      'grpc.enable_channelz': 0,
+    });
+    this.#health = new Health(this.#server, engine);
+    const onDrain = (): void => this.#health.drain();
+    addRoutes(
+      this.#server,
+      AllocationServiceService,
+      allocationHandlers(engine, config.engine.leaseTtlMs),
+      this,
+    );
+    addRoutes(
+      this.#server,
+      AdminServiceService,
+      adminHandlers(engine, version, config.host.mode, onDrain),
+      this,
+    );
+    addRoutes(this.#server, ShadowServiceService, shadowHandlers(engine), this);
+    addReflection(this.#server);
+  }
+
+  /**
+   * Listen on the unix socket, on loopback TCP when configured, and serve.
+   * @throws {AllocatorError} STATE_CONFLICT when another live server owns a socket
+   */
+  static async start(parts: ServiceParts): Promise<Service> {
+    const service = new Service(parts);
+    try {
+      await service.#listen();
+    } catch (error) {
+      await service.stop();
+      throw error;
+    }
+    return service;
+  }
+
+  /** Refuse new calls, end streams, wait at most `deadlineMs` for calls in flight, then close. */
+  async drain(deadlineMs: number): Promise<void> {
+    this.#health.drain();
+    this.#isClosing = true;
+    for (const caller of this.#streams) caller.abort(draining());
+    if (this.#inFlight > 0) await this.#idle(deadlineMs);
+    await this.stop();
+  }
+
+  /** Close at once; calls in flight are cut. */
+  async stop(): Promise<void> {
+    this.#isClosing = true;
+    this.#health.stop();
+    await Promise.all(this.#pages.map((server) => server.close()));
+    await this.#closeServer();
+  }
+
+  enter(caller: Caller, isStream: boolean): void {
+    if (this.#isClosing) throw draining();
+    this.#inFlight += 1;
+    if (isStream) this.#streams.add(caller);
+  }
+
+  leave(caller: Caller): void {
+    this.#inFlight -= 1;
+    this.#streams.delete(caller);
+    if (this.#inFlight === 0) this.#whenIdle?.();
+  }
+
+  logFault(error: unknown, errorId: string, method: string): void {
+    this.#parts.logger.error(
+      { err: error, errorId, method },
+      'A call failed for a reason that is not in the table.',
+    );
+  }
+
+  async #listen(): Promise<void> {
+    const { config, logger } = this.#parts;
+    const { socket, tcp } = config.service;
+    await claimSocketPath(socket);
+    await this.#bind(`unix:${socket}`);
+    chmodSync(socket, SOCKET_MODE);
+    if (tcp !== undefined) await this.#bind(tcp);
+    this.#pages = await startHttp(config.service, this.metrics, this.#health);
+    await this.#health.look();
+    logger.info(
+      { socket, tcp, httpSocket: config.service.httpSocket, httpPort: config.service.httpPort },
+      'Listening.',
+    );
+  }
+
+  #bind(address: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#server.bindAsync(address, ServerCredentials.createInsecure(), (error) => {
+        if (error) reject(new Error(`Cannot listen on ${address}: ${error.message}`, { cause: error }));
+        else resolve();
+      });
+    });
+  }
+
+  #idle(deadlineMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, deadlineMs);
+      this.#whenIdle = () => {
+        clearTimeout(timer);
+        // One turn for the last answer to be written before the connections close.
+        setImmediate(resolve);
+      };
+    });
+  }
+
+  /** Let written answers leave, then cut what remains: idle connections and health watches never end by themselves. */
+  #closeServer(): Promise<void> {
+    return new Promise((resolve) => {
+      const cut = setTimeout(() => this.#server.forceShutdown(), CLOSE_GRACE_MS);
+      this.#server.tryShutdown(() => {
+        clearTimeout(cut);
+        resolve();
+      });
+    });
+  }
+}
+
+/** How long connections may take to close in order. One round trip on the same host fits many times. */
+const CLOSE_GRACE_MS = 200;
+
+function draining(): AllocatorError {
+  return new AllocatorError('DRAINING', 'The service is shutting down and takes no new work.');
+}

@@ -1,0 +1,144 @@
+import { randomBytes } from 'node:crypto';
+import { Metadata, type StatusObject, status } from '@grpc/grpc-js';
+import type { Any } from '../../proto/gen/google/protobuf/any.ts';
+import {
+  BadRequest,
+  ErrorInfo,
+  PreconditionFailure,
+  QuotaFailure,
+  RetryInfo,
+  Status,
+} from '../../proto/gen/google/rpc/error.ts';
+import type { AllocatorError, ErrorCode } from '../core/errors.ts';
+import { ValidationError } from './validation.ts';
+
+/** `ErrorInfo.domain` of every error. */
+export const ERROR_DOMAIN = 'foreshade';
+/** Trailer that carries the serialised google.rpc.Status. */
+export const DETAILS_TRAILER = 'grpc-status-details-bin';
+/** `ErrorInfo.reason` of an error that is not in the table: a fault of ours. */
+export const INTERNAL_REASON = 'INTERNAL';
+
+const TYPE_PREFIX = 'type.googleapis.com/google.rpc.';
+/** Longest message or metadata value sent: all trailers together must stay under the 8 KiB that clients accept. */
+const TEXT_CHARS_MAX = 512;
+/** Facts sent with one error, for the same reason. */
+const METADATA_MAX = 8;
+
+/** The gRPC status of each code; a new code does not compile until it is here. */
+export const GRPC_STATUS: Readonly<Record<ErrorCode, status>> = {
+  INVALID_REQUEST: status.INVALID_ARGUMENT,
+  GUEST_NOT_FOUND: status.NOT_FOUND,
+  GUEST_NOT_ADOPTED: status.FAILED_PRECONDITION,
+  GUEST_NOT_RUNNING: status.FAILED_PRECONDITION,
+  GUEST_BUSY: status.ABORTED,
+  CEILING_TOO_LOW: status.FAILED_PRECONDITION,
+  LEASE_NOT_FOUND: status.NOT_FOUND,
+  LEASE_ENDED: status.FAILED_PRECONDITION,
+  REQUEST_ID_REUSED: status.ALREADY_EXISTS,
+  CAPACITY_EXHAUSTED: status.RESOURCE_EXHAUSTED,
+  QUEUE_FULL: status.RESOURCE_EXHAUSTED,
+  NOT_SUPPORTED: status.FAILED_PRECONDITION,
+  ACTUATION_REFUSED: status.FAILED_PRECONDITION,
+  HYPERVISOR_UNAVAILABLE: status.UNAVAILABLE,
+  STATE_CONFLICT: status.ABORTED,
+  LEDGER_UNAVAILABLE: status.UNAVAILABLE,
+  DEADLINE_EXCEEDED: status.DEADLINE_EXCEEDED,
+  DRAINING: status.UNAVAILABLE,
+};
+
+/** Pause before the next try when the error names none (`detail.retryAfterMs`), by code. Only retryable codes have one. */
+const RETRY_DELAY_MS: Readonly<Partial<Record<ErrorCode, number>>> = {
+  GUEST_BUSY: 500, //              about one actuation
+  CAPACITY_EXHAUSTED: 5_000, //    a lease must end first
+  QUEUE_FULL: 5_000, //            likewise
+  HYPERVISOR_UNAVAILABLE: 2_000, // a daemon's restart
+  STATE_CONFLICT: 100, //          read again and repeat
+  LEDGER_UNAVAILABLE: 2_000, //    a disk that may recover
+  DRAINING: 2_000, //              a restart of the service
+};
+
+/** One error as it leaves the server, with exactly one ErrorInfo and each other detail at most once. */
+export function statusOf(error: AllocatorError): StatusObject {
+  const code = GRPC_STATUS[error.code];
+  const details = [errorInfo(error.code, error.detail), ...specificDetails(error, code)];
+  return answer(code, clipped(error.message), details);
+}
+
+/**
+ * The answer to a fault of ours. The client gets an id and no internals; the log has the rest under the same id.
+ * @param log called once, with the id
+ */
+export function statusOfFault(error: unknown, log: (error: unknown, errorId: string) => void): StatusObject {
+  const errorId = randomBytes(6).toString('hex');
+  log(error, errorId);
+  const message = `Internal error ${errorId}: the service's log has the cause under this id.`;
+  return answer(status.INTERNAL, message, [errorInfo(INTERNAL_REASON, { errorId })]);
+}
+
+function answer(code: status, message: string, details: Any[]): StatusObject {
+  const metadata = new Metadata();
+  metadata.set(DETAILS_TRAILER, Buffer.from(Status.encode({ code, message, details }).finish()));
+  return { code, details: message, metadata };
+}
+
+function specificDetails(error: AllocatorError, code: status): Any[] {
+  const { detail, message } = error;
+  const details: Any[] = [];
+  if (code === status.INVALID_ARGUMENT) {
+    const fieldViolations = violationsOf(error).map(({ field, rule }) => ({
+      field: clipped(field),
+      description: clipped(rule),
+    }));
+    if (fieldViolations.length > 0) {
+      details.push(any('BadRequest', BadRequest.encode({ fieldViolations }).finish()));
+    }
+  }
+  if (code === status.FAILED_PRECONDITION) {
+    const violation = { type: error.code, subject: subjectOf(detail), description: clipped(message) };
+    details.push(
+      any('PreconditionFailure', PreconditionFailure.encode({ violations: [violation] }).finish()),
+    );
+  }
+  if (code === status.RESOURCE_EXHAUSTED) {
+    const violation = { subject: subjectOf(detail), description: clipped(message) };
+    details.push(any('QuotaFailure', QuotaFailure.encode({ violations: [violation] }).finish()));
+  }
+  const delayMs = error.retryable ? Number(detail.retryAfterMs ?? RETRY_DELAY_MS[error.code] ?? 0) : 0;
+  if (delayMs > 0) {
+    const retryDelay = { seconds: Math.floor(delayMs / 1000), nanos: Math.round((delayMs % 1000) * 1e6) };
+    details.push(any('RetryInfo', RetryInfo.encode({ retryDelay }).finish()));
+  }
+  return details;
+}
+
+function violationsOf(error: AllocatorError): readonly { field: string; rule: string }[] {
+  if (error instanceof ValidationError) return error.violations;
+  const { field, rule } = error.detail;
+  return typeof field === 'string' ? [{ field, rule: String(rule ?? error.message) }] : [];
+}
+
+/** What a failed precondition or quota is about, as `kind:name`. */
+function subjectOf(detail: AllocatorError['detail']): string {
+  for (const kind of ['lease', 'leaseId', 'guest', 'tenant', 'resource']) {
+    const value = detail[kind];
+    if (value !== undefined) return clipped(`${kind === 'leaseId' ? 'lease' : kind}:${value}`);
+  }
+  return 'host';
+}
+
+function errorInfo(reason: string, detail: Readonly<Record<string, string | number>>): Any {
+  const entries = Object.entries(detail).slice(0, METADATA_MAX);
+  const metadata = Object.fromEntries(
+    entries.map(([name, value]) => [clipped(name), clipped(String(value))]),
+  );
+  return any('ErrorInfo', ErrorInfo.encode({ reason, domain: ERROR_DOMAIN, metadata }).finish());
+}
+
+function any(type: string, value: Uint8Array): Any {
+  return { typeUrl: TYPE_PREFIX + type, value: Buffer.from(value) };
+}
+
+function clipped(text: string): string {
+  return text.length > TEXT_CHARS_MAX ? `${text.slice(0, TEXT_CHARS_MAX - 1)}…` : text;
+}

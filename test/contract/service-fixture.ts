@@ -1,0 +1,98 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { type Client, credentials, type ServiceError } from '@grpc/grpc-js';
+import { type Config, defaultConfig } from '../../orchestrator/config.ts';
+import { Service } from '../../orchestrator/service/server.ts';
+import { DETAILS_TRAILER } from '../../orchestrator/service/status.ts';
+import { AdminServiceClient } from '../../proto/gen/foreshade/v1/admin.ts';
+import { AllocationServiceClient } from '../../proto/gen/foreshade/v1/allocation.ts';
+import { ShadowServiceClient } from '../../proto/gen/foreshade/v1/shadow.ts';
+import {
+  BadRequest,
+  ErrorInfo,
+  PreconditionFailure,
+  QuotaFailure,
+  RetryInfo,
+  Status,
+} from '../../proto/gen/google/rpc/error.ts';
+import { EngineDouble } from './engine-double.ts';
+
+/** A real service over an engine double, on a unix socket in a folder of its own. */
+export interface Fixture {
+  readonly engine: EngineDouble;
+  readonly service: Service;
+  readonly config: Config;
+  readonly folder: string;
+  readonly faults: { record: object; message: string }[];
+  readonly allocation: AllocationServiceClient;
+  readonly admin: AdminServiceClient;
+  readonly shadow: ShadowServiceClient;
+  close(): Promise<void>;
+}
+
+export async function startFixture(changes: Partial<Config['service']> = {}): Promise<Fixture> {
+  const folder = mkdtempSync(join(tmpdir(), 'foreshade-service-'));
+  const base = defaultConfig();
+  const config: Config = {
+    ...base,
+    service: {
+      ...base.service,
+      socket: join(folder, 'run', 'grpc.sock'),
+      httpSocket: join(folder, 'http.sock'),
+      ...changes,
+    },
+  };
+  const engine = new EngineDouble();
+  const faults: Fixture['faults'] = [];
+  const logger = {
+    info: () => {},
+    warn: () => {},
+    error: (record: object, message: string) => void faults.push({ record, message }),
+  };
+  const service = await Service.start({ engine, config, version: '9.9.9', logger });
+  const address = `unix:${config.service.socket}`;
+  const insecure = credentials.createInsecure();
+  const clients = [
+    new AllocationServiceClient(address, insecure),
+    new AdminServiceClient(address, insecure),
+    new ShadowServiceClient(address, insecure),
+  ] as const;
+  const [allocation, admin, shadow] = clients;
+  const close = async (): Promise<void> => {
+    for (const client of clients) client.close();
+    await service.stop();
+    rmSync(folder, { recursive: true, force: true });
+  };
+  return { engine, service, config, folder, faults, allocation, admin, shadow, close };
+}
+
+/** Call a unary method and wait for its answer. */
+export function call<Request, Response>(
+  client: Client,
+  method: (
+    this: never,
+    request: Request,
+    callback: (error: ServiceError | null, response: Response) => void,
+  ) => unknown,
+  request: Request,
+): Promise<Response> {
+  return promisify(
+    method as (request: Request, callback: (error: ServiceError | null, response: Response) => void) => void,
+  ).call(client, request);
+}
+
+/** An error's details by message name, decoded. */
+export function detailsOf(error: ServiceError): Record<string, unknown> {
+  const [bytes] = error.metadata.get(DETAILS_TRAILER);
+  if (!(bytes instanceof Buffer)) throw new Error(`no details in ${error.message}`);
+  const decoders = { ErrorInfo, BadRequest, RetryInfo, PreconditionFailure, QuotaFailure };
+  const details: Record<string, unknown> = {};
+  for (const { typeUrl = '', value = new Uint8Array() } of Status.decode(bytes).details) {
+    const name = typeUrl.replace('type.googleapis.com/google.rpc.', '') as keyof typeof decoders;
+    if (name in details) throw new Error(`${name} appears twice`);
+    details[name] = decoders[name].decode(value);
+  }
+  return details;
+}
