@@ -45,6 +45,8 @@ export interface ForecastQuery {
   readonly workload?: { readonly tenant: string; readonly name: string; readonly params: Params };
   /** Client's own estimate of the run time, s. */
   readonly durationS?: number;
+  /** Guest's usage just before the request; a field that is absent is taken from the guest's recent samples. */
+  readonly before?: ResourceProfile;
   /** The most the guest can be given: what an unknown workload may need. */
   readonly ceiling: ResourceProfile;
 }

@@ -1,0 +1,78 @@
+import assert from 'node:assert';
+import type { Interval } from './lease.ts';
+import { GRAIN } from './needs.ts';
+import type { EntitlementField } from './profile.ts';
+
+/** How a running guest is corrected. All fractions are of the present entitlement unless said otherwise. */
+export interface AdjustPolicy {
+  /** Kept above usage when growing or shrinking. */
+  readonly headroomFraction: number;
+  /** Usage at or above this share of the entitlement is demand cut off: grow at once. In (0, 1). */
+  readonly limitFraction: number;
+  /** How far beyond usage an emergency grows: what was cut off is not known. */
+  readonly emergencyFraction: number;
+  /** Largest shrink in one step. */
+  readonly shrinkStepFraction: number;
+  /** A change smaller than this is not worth making. */
+  readonly deadbandFraction: number;
+  /** Time after any change before a shrink, ms. */
+  readonly cooldownMs: number;
+}
+
+/** What is known of one field of one guest when it is decided. */
+export interface FieldSituation {
+  readonly field: EntitlementField;
+  readonly entitled: number;
+  readonly usage: number;
+  /** Largest usage of the last cooldown: what a shrink must still hold. */
+  readonly usageRecentMax: number;
+  /** The lease's forecast of the peak; absent when none. */
+  readonly predicted?: Interval;
+  /** Never below: the baseline, or what leases were promised while they may still need it. */
+  readonly floor: number;
+  /** Never above: the guest's ceiling and what the host has room for. */
+  readonly ceiling: number;
+  readonly sinceChangeMs: number;
+}
+
+export type FieldDecision =
+  | { readonly kind: 'hold'; readonly reason: string }
+  | {
+      readonly kind: 'grow' | 'shrink';
+      readonly target: number;
+      readonly residual: number;
+      readonly reason: string;
+    };
+
+/**
+ * Correct one field from its residual. Starvation is worse than waste, so growth is immediate; a shrink waits
+ * for the cooldown and goes by steps, since the forecast may be right after all. Pure.
+ */
+export function adjustField(situation: FieldSituation, policy: AdjustPolicy): FieldDecision {
+  const { entitled, usage, predicted } = situation;
+  assert(situation.floor <= situation.ceiling);
+  assert(Number.isFinite(usage) && usage >= 0);
+  const residual = usage - (predicted?.q50 ?? usage);
+  const cutOff = usage >= entitled * policy.limitFraction;
+  const wanted = cutOff ? usage * (1 + policy.emergencyFraction) : usage * (1 + policy.headroomFraction);
+  const deadband = entitled * policy.deadbandFraction;
+
+  if (cutOff || usage > (predicted?.q95 ?? Number.POSITIVE_INFINITY)) {
+    const target = clip(wanted, situation);
+    if (target - entitled > deadband) {
+      const reason = cutOff ? 'usage stands at the entitlement' : 'usage is above the forecast q95';
+      return { kind: 'grow', target, residual, reason };
+    }
+    if (cutOff) return { kind: 'hold', reason: 'at the ceiling, or the host has no room' };
+  }
+  const calm = situation.usageRecentMax * (1 + policy.headroomFraction);
+  const target = clip(Math.max(calm, entitled * (1 - policy.shrinkStepFraction)), situation);
+  if (entitled - target <= deadband) return { kind: 'hold', reason: 'within the deadband' };
+  if (situation.sinceChangeMs < policy.cooldownMs) return { kind: 'hold', reason: 'cooldown' };
+  return { kind: 'shrink', target, residual, reason: 'usage has stayed below the entitlement' };
+}
+
+function clip(value: number, { field, floor, ceiling }: FieldSituation): number {
+  const whole = Math.ceil(value / GRAIN[field]) * GRAIN[field];
+  return Math.min(Math.max(whole, floor), ceiling);
+}

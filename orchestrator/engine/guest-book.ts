@@ -1,0 +1,162 @@
+import type { Room } from '../core/admit.ts';
+import { AllocatorError } from '../core/errors.ts';
+import type { GuestFacts, GuestId } from '../core/guest.ts';
+import type { Hypervisor, LeaseLedger } from '../core/ports.ts';
+import { type GuestRecord, ManagedGuest } from './managed-guest.ts';
+
+/** All guests of the host: those we manage, and what the others may use. */
+export class GuestBook {
+  readonly managed = new Map<GuestId, ManagedGuest>();
+  readonly #hypervisor: Hypervisor;
+  readonly #facts = new Map<GuestId, GuestFacts>();
+  readonly #idsByName = new Map<string, GuestId>();
+  #unmanaged: Room | undefined;
+
+  constructor(hypervisor: Hypervisor) {
+    this.#hypervisor = hypervisor;
+  }
+
+  get known(): number {
+    return this.#facts.size;
+  }
+
+  find(id: GuestId): ManagedGuest | undefined {
+    return this.managed.get(id);
+  }
+
+  /** A managed guest by UUID or name. @throws {AllocatorError} GUEST_NOT_FOUND, GUEST_NOT_ADOPTED */
+  adopted(name: string): ManagedGuest {
+    const id = this.#resolve(name);
+    const guest = id === undefined ? undefined : this.managed.get(id);
+    if (guest !== undefined) return guest;
+    if (id === undefined) throw notFound(name);
+    throw new AllocatorError('GUEST_NOT_ADOPTED', `Guest ${name} is not managed: adopt it first`, {
+      guest: name,
+    });
+  }
+
+  /** As `adopted`, and running. @throws {AllocatorError} also GUEST_NOT_RUNNING, HYPERVISOR_UNAVAILABLE */
+  running(name: string): ManagedGuest {
+    if (!this.#hypervisor.available) {
+      throw new AllocatorError(
+        'HYPERVISOR_UNAVAILABLE',
+        'The hypervisor does not answer; guests keep what they have',
+      );
+    }
+    const guest = this.adopted(name);
+    if (guest.facts.state !== 'running') {
+      throw new AllocatorError('GUEST_NOT_RUNNING', `Guest ${guest.record.name} is ${guest.facts.state}`, {
+        guest: guest.record.name,
+      });
+    }
+    return guest;
+  }
+
+  manage(record: GuestRecord, facts: GuestFacts): ManagedGuest {
+    const guest = new ManagedGuest(record, facts);
+    this.managed.set(record.id, guest);
+    this.#note(facts);
+    this.#unmanaged = undefined;
+    return guest;
+  }
+
+  drop(id: GuestId): void {
+    this.managed.delete(id);
+    this.#unmanaged = undefined;
+  }
+
+  /** Read every guest anew. */
+  async census(): Promise<GuestFacts[]> {
+    const all = await this.#hypervisor.guests();
+    this.#facts.clear();
+    this.#idsByName.clear();
+    for (const facts of all) this.#note(facts);
+    this.#unmanaged = undefined;
+    return all;
+  }
+
+  /** One guest by UUID or name, read now. @throws {AllocatorError} GUEST_NOT_FOUND, HYPERVISOR_UNAVAILABLE */
+  async lookUp(name: string): Promise<GuestFacts> {
+    if (this.#resolve(name) === undefined) await this.census();
+    const id = this.#resolve(name);
+    if (id === undefined) throw notFound(name);
+    const facts = await this.#hypervisor.inspect(id);
+    this.#note(facts);
+    return facts;
+  }
+
+  /** Something happened to a guest: what we know of its size may be old. */
+  invalidate(id: GuestId): void {
+    if (!this.managed.has(id)) this.#unmanaged = undefined;
+  }
+
+  /** Take up the guests the ledger knows, unless they are managed already. */
+  async load(ledger: LeaseLedger, all: readonly GuestFacts[]): Promise<void> {
+    for (const { value } of ledger.range(ManagedGuest.prefix)) {
+      const record = value as GuestRecord;
+      if (this.managed.has(record.id)) continue;
+      this.manage(record, all.find(({ id }) => id === record.id) ?? absent(record));
+    }
+  }
+
+  /** What the guests we do not manage may use. */
+  unmanagedCommitted(): Room {
+    this.#unmanaged ??= sumOf(
+      [...this.#facts.values()].filter(({ id, state }) => state === 'running' && !this.managed.has(id)),
+    );
+    return this.#unmanaged;
+  }
+
+  #note(facts: GuestFacts): void {
+    this.#facts.set(facts.id, facts);
+    this.#idsByName.set(facts.name, facts.id);
+    const guest = this.managed.get(facts.id);
+    if (guest !== undefined) guest.facts = facts;
+  }
+
+  #resolve(name: string): GuestId | undefined {
+    const id = name.toLowerCase();
+    if (this.#facts.has(id) || this.managed.has(id)) return id;
+    const byName = this.#idsByName.get(name);
+    if (byName !== undefined) return byName;
+    for (const guest of this.managed.values()) if (guest.record.name === name) return guest.record.id;
+    return undefined;
+  }
+}
+
+function notFound(name: string): AllocatorError {
+  return new AllocatorError('GUEST_NOT_FOUND', `No guest on this host has the name or UUID ${name}`, {
+    guest: name,
+  });
+}
+
+function sumOf(all: readonly GuestFacts[]): Room {
+  return {
+    cpuMillicores: all.reduce((sum, { entitlement }) => sum + entitlement.cpuMillicores, 0),
+    memoryBytes: all.reduce((sum, { entitlement }) => sum + entitlement.memoryBytes, 0),
+  };
+}
+
+/** A guest the ledger knows and the hypervisor does not: nothing can be moved on it. */
+function absent(record: GuestRecord): GuestFacts {
+  const { entitlement, cpuLimited } = record.baseline;
+  return {
+    id: record.id,
+    name: record.name,
+    state: 'shut-off',
+    entitlement,
+    ceiling: entitlement,
+    vcpusPlugged: entitlement.vcpuCount,
+    cpuLimited,
+    capabilities: {
+      cpuQuota: false,
+      vcpuPlug: false,
+      vcpuUnplug: false,
+      agent: false,
+      balloon: false,
+      virtioMem: false,
+      diskLimits: false,
+      netLimits: false,
+    },
+  };
+}

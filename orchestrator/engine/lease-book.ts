@@ -1,0 +1,181 @@
+import assert from 'node:assert';
+import type { Decision } from '../core/engine.ts';
+import { AllocatorError } from '../core/errors.ts';
+import type { GuestId } from '../core/guest.ts';
+import { hasEnded, holdsRoom, LEASE_TRANSITIONS, type Lease, type LeaseState } from '../core/lease.ts';
+import type { LedgerEntry, LedgerWrite } from '../core/ports.ts';
+import type { Entitlement, ProfileField } from '../core/profile.ts';
+import { PRIORITIES } from '../core/request.ts';
+
+/** A lease with what the engine keeps beside it; this is what the ledger stores. */
+export interface LeaseRecord {
+  readonly lease: Lease;
+  /** What admission let it have; less than requested when the host was short. */
+  readonly admitted: Entitlement;
+  /** With less than this it would rather wait. */
+  readonly least: Entitlement;
+  /** Tells a repeat of the same request from another request under its id. */
+  readonly bodyHash: string;
+  /** Fields whose largest usage stood at the entitlement. */
+  readonly censored: readonly ProfileField[];
+  readonly decisions: readonly Decision[];
+}
+
+const PREFIX = 'lease/';
+
+/** Ended leases kept for questions and retries; at ten a second, a quarter of an hour of history at least. */
+export const ENDED_LEASES_MAX = 10_000;
+/** Decisions kept per lease: its first ones explain the grant, its last ones the end. */
+export const DECISIONS_MAX = 64;
+
+/** All leases of this host, by id, by request and by guest, with their watchers. Knows the ledger's form, never writes. */
+export class LeaseBook {
+  readonly #records = new Map<string, LeaseRecord>();
+  readonly #byRequest = new Map<string, string>();
+  readonly #byGuest = new Map<GuestId, Set<string>>();
+  readonly #open = new Set<string>();
+  readonly #queued = new Set<string>();
+  /** Oldest first: a Set keeps the order of insertion. */
+  readonly #ended = new Set<string>();
+  readonly #watchers = new Map<string, Set<() => void>>();
+
+  static load(entries: readonly LedgerEntry[]): LeaseBook {
+    const book = new LeaseBook();
+    for (const entry of entries) book.put(entry.value as LeaseRecord);
+    return book;
+  }
+
+  static readonly prefix = PREFIX;
+
+  get(id: string): LeaseRecord {
+    const record = this.#records.get(id);
+    if (record === undefined)
+      throw new AllocatorError('LEASE_NOT_FOUND', `No lease has the id ${id}`, { leaseId: id });
+    return record;
+  }
+
+  byRequest(tenant: string, requestId: string): LeaseRecord | undefined {
+    const id = this.#byRequest.get(requestKey(tenant, requestId));
+    return id === undefined ? undefined : this.#records.get(id);
+  }
+
+  /** Newest first: ids grow with time. */
+  all(): LeaseRecord[] {
+    return [...this.#records.values()].sort((a, b) => (a.lease.id < b.lease.id ? 1 : -1));
+  }
+
+  /** Leases that have not ended, oldest first. */
+  open(): LeaseRecord[] {
+    return [...this.#open].map((id) => this.get(id)).sort((a, b) => (a.lease.id < b.lease.id ? -1 : 1));
+  }
+
+  /** Leases that wait for room, in the order in which they are to get it: by priority, then by age. */
+  queued(): LeaseRecord[] {
+    return [...this.#queued]
+      .map((id) => this.get(id))
+      .sort((a, b) => rank(a) - rank(b) || (a.lease.id < b.lease.id ? -1 : 1));
+  }
+
+  ofGuest(guest: GuestId): LeaseRecord[] {
+    return [...(this.#byGuest.get(guest) ?? [])].map((id) => this.get(id));
+  }
+
+  /** Leases of a guest that hold room on the host and whose time has come. */
+  inForce(guest: GuestId): LeaseRecord[] {
+    return this.ofGuest(guest).filter(
+      ({ lease }) => holdsRoom(lease.state) && lease.state !== 'SCHEDULED' && lease.state !== 'RELEASING',
+    );
+  }
+
+  /** Add a lease or replace it. A change of state outside the table is a programming error. */
+  put(record: LeaseRecord): void {
+    const { lease } = record;
+    const before = this.#records.get(lease.id)?.lease.state;
+    assert(
+      before === undefined || before === lease.state || LEASE_TRANSITIONS[before].includes(lease.state),
+      `lease ${lease.id} cannot go from ${before} to ${lease.state}`,
+    );
+    this.#records.set(lease.id, record);
+    this.#byRequest.set(requestKey(lease.tenant, lease.requestId), lease.id);
+    if (hasEnded(lease.state)) this.#close(lease);
+    else {
+      this.#open.add(lease.id);
+      const ofGuest = this.#byGuest.get(lease.guest);
+      if (ofGuest === undefined) this.#byGuest.set(lease.guest, new Set([lease.id]));
+      else ofGuest.add(lease.id);
+    }
+    if (lease.state === 'QUEUED') this.#queued.add(lease.id);
+    else this.#queued.delete(lease.id);
+    for (const wake of this.#watchers.get(lease.id) ?? []) wake();
+  }
+
+  /** Forget a lease that was never acknowledged. */
+  remove(id: string): void {
+    const { lease } = this.get(id);
+    this.#close(lease);
+    this.#ended.delete(id);
+    this.#records.delete(id);
+    this.#byRequest.delete(requestKey(lease.tenant, lease.requestId));
+  }
+
+  /** Oldest ended leases beyond the bound, now forgotten. */
+  prune(): LedgerWrite[] {
+    const writes: LedgerWrite[] = [];
+    for (const id of this.#ended) {
+      if (this.#ended.size <= ENDED_LEASES_MAX) break;
+      this.#ended.delete(id);
+      const { lease } = this.get(id);
+      this.#records.delete(id);
+      this.#byRequest.delete(requestKey(lease.tenant, lease.requestId));
+      writes.push({ key: PREFIX + id, value: undefined });
+    }
+    return writes;
+  }
+
+  counts(): Partial<Record<LeaseState, number>> {
+    const counts: Partial<Record<LeaseState, number>> = {};
+    for (const { lease } of this.#records.values()) counts[lease.state] = (counts[lease.state] ?? 0) + 1;
+    return counts;
+  }
+
+  /** Call `wake` after each change of a lease. Returns the unsubscribe function. */
+  watch(id: string, wake: () => void): () => void {
+    const watchers = this.#watchers.get(id) ?? new Set();
+    this.#watchers.set(id, watchers.add(wake));
+    return () => {
+      watchers.delete(wake);
+      if (watchers.size === 0) this.#watchers.delete(id);
+    };
+  }
+
+  #close(lease: Lease): void {
+    this.#open.delete(lease.id);
+    this.#queued.delete(lease.id);
+    this.#ended.add(lease.id);
+    const ofGuest = this.#byGuest.get(lease.guest);
+    ofGuest?.delete(lease.id);
+    if (ofGuest?.size === 0) this.#byGuest.delete(lease.guest);
+  }
+}
+
+function rank({ lease }: LeaseRecord): number {
+  return -PRIORITIES.indexOf(lease.priority);
+}
+
+/** The write that makes a record durable. */
+export function leaseWrite(record: LeaseRecord): LedgerWrite {
+  return { key: PREFIX + record.lease.id, value: record };
+}
+
+/** `record` with a decision added, bounded. */
+export function decided(record: LeaseRecord, decision: Decision): LeaseRecord {
+  const { decisions } = record;
+  if (decisions.length < DECISIONS_MAX) return { ...record, decisions: [...decisions, decision] };
+  const half = DECISIONS_MAX / 2;
+  return { ...record, decisions: [...decisions.slice(0, half), ...decisions.slice(half + 1), decision] };
+}
+
+/** A tenant's ids are its own: two tenants may use the same. Length first, so that no pair reads like another. */
+function requestKey(tenant: string, requestId: string): string {
+  return `${tenant.length}:${tenant}:${requestId}`;
+}

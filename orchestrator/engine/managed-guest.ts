@@ -1,0 +1,139 @@
+import { combine, takeResources } from '../core/entitlement.ts';
+import type { AdoptedGuest, GuestFacts } from '../core/guest.ts';
+import type { Actuated, LedgerWrite } from '../core/ports.ts';
+import {
+  type Entitlement,
+  type EntitlementField,
+  PROFILE_FIELDS,
+  type ProfileField,
+  type ResourceProfile,
+  vcpusFor,
+} from '../core/profile.ts';
+import type { GuestSample } from '../core/sample.ts';
+
+/** What the ledger stores of an adopted guest. */
+export interface GuestRecord extends AdoptedGuest {
+  /** Entitlements the guest may be found in after a crash: before, after and between. */
+  readonly known: readonly Entitlement[];
+  /** True while actuators may be under way. */
+  readonly moving: boolean;
+}
+
+/** Samples kept per guest: 6 s at the fast cadence, longer than any cooldown's look back. */
+const RECENT_MAX = 64;
+/** Samples older than this say nothing about the guest's state before a request. */
+const BEFORE_MS = 10_000;
+/** A guest's own memory statistics lag by their period: what they say this soon after a lease still speaks of it. */
+const AFTERGLOW_MS = 1_500;
+
+const GUEST_PREFIX = 'guest/';
+
+/** One adopted guest: its record, what it holds, its recent samples, and the one queue of changes made to it. */
+export class ManagedGuest {
+  static readonly prefix = GUEST_PREFIX;
+
+  record: GuestRecord;
+  facts: GuestFacts;
+  /** Last read back from the hypervisor. */
+  held: Entitlement;
+  /** Levels that live adjustment moved away from what the leases ask. */
+  readonly adjusted = new Map<EntitlementField, number>();
+  readonly changedAtMs = new Map<Actuated, number>();
+  lastSample: GuestSample | undefined;
+  /** Set when a move failed or fell short for a reason that may pass; the tick tries again then. */
+  retryAtMs: number | undefined;
+  failures = 0;
+  /** What the last move aimed at. */
+  aim: Entitlement;
+  /** When the guest was seen to start: its balloon travels by itself for a while then. */
+  startedAtMs = Number.NEGATIVE_INFINITY;
+  /** When the last lease was given back. */
+  quietSinceMs = Number.NEGATIVE_INFINITY;
+  #before: ResourceProfile = {};
+  readonly #recent: GuestSample[] = [];
+  #queue: Promise<unknown> = Promise.resolve();
+  #queued = 0;
+
+  constructor(record: GuestRecord, facts: GuestFacts) {
+    this.record = record;
+    this.facts = facts;
+    this.held = facts.entitlement;
+    this.aim = facts.entitlement;
+  }
+
+  /** Run changes of this guest one after another, in the order asked. */
+  serialize<T>(change: () => Promise<T>): Promise<T> {
+    this.#queued += 1;
+    const run = this.#queue.then(change, change).finally(() => {
+      this.#queued -= 1;
+    });
+    this.#queue = run.catch(() => {});
+    return run;
+  }
+
+  get busy(): boolean {
+    return this.#queued > 0;
+  }
+
+  /** What the guest should hold with these leases in force: their sum, moved by live adjustment, relinquished resources as they are. */
+  target(requests: readonly Entitlement[]): Entitlement {
+    const wanted =
+      requests.length === 0 ? this.record.baseline.entitlement : this.#adjust(this.combined(requests));
+    return takeResources(wanted, this.held, this.record.relinquished);
+  }
+
+  combined(requests: readonly Entitlement[]): Entitlement {
+    return combine(this.record.baseline.entitlement, requests, this.facts.ceiling);
+  }
+
+  #adjust(combined: Entitlement): Entitlement {
+    if (this.adjusted.size === 0) return combined;
+    const next = { ...combined, ...Object.fromEntries(this.adjusted) };
+    const vcpusMost = Math.max(this.facts.ceiling.vcpuCount, combined.vcpuCount);
+    return {
+      ...next,
+      vcpuCount: Math.min(
+        Math.max(vcpusFor(next.cpuMillicores), this.record.baseline.entitlement.vcpuCount),
+        vcpusMost,
+      ),
+    };
+  }
+
+  note(sample: GuestSample): void {
+    this.lastSample = sample.cadence === 'full' || this.lastSample === undefined ? sample : this.lastSample;
+    this.#recent.push(sample);
+    if (this.#recent.length > RECENT_MAX) this.#recent.shift();
+  }
+
+  /**
+   * Median usage of each field over the last seconds: the guest's own share, before a request adds to it. Right after
+   * another lease there is no quiet stretch to measure, and what was measured before that lease is given.
+   */
+  usageBefore(nowMs: number): ResourceProfile {
+    const sinceMs = Math.max(nowMs - BEFORE_MS, this.quietSinceMs + AFTERGLOW_MS);
+    const profile: { -readonly [F in ProfileField]?: number } = { ...this.#before };
+    for (const field of PROFILE_FIELDS) {
+      const values = this.#values(field, sinceMs).sort((a, b) => a - b);
+      const median = values[Math.floor((values.length - 1) / 2)];
+      if (median !== undefined) profile[field] = median;
+    }
+    this.#before = profile;
+    return profile;
+  }
+
+  usageMax(field: ProfileField, sinceMs: number): number | undefined {
+    const values = this.#values(field, sinceMs);
+    return values.length === 0 ? undefined : Math.max(...values);
+  }
+
+  #values(field: ProfileField, sinceMs: number): number[] {
+    return this.#recent
+      .filter((sample) => sample.atMs > sinceMs)
+      .map((sample) => sample.usage[field])
+      .filter((value) => value !== undefined);
+  }
+
+  write(): LedgerWrite {
+    return { key: GUEST_PREFIX + this.record.id, value: this.record };
+  }
+}

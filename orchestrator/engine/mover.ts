@@ -1,0 +1,158 @@
+import { differing, satisfies, withResource } from '../core/entitlement.ts';
+import { AllocatorError } from '../core/errors.ts';
+import type { GuestCapabilities } from '../core/guest.ts';
+import type { ACTUATED, Actuated, Actuator, Clock, LeaseLedger, LedgerWrite } from '../core/ports.ts';
+import type { Entitlement } from '../core/profile.ts';
+import type { Log } from './log.ts';
+import type { ManagedGuest } from './managed-guest.ts';
+
+export type Actuators = Readonly<Record<Actuated, Actuator>>;
+
+/** What came of a move. */
+export interface MoveResult {
+  /** True when the guest holds all of the target. */
+  readonly reached: boolean;
+  /** One sentence per resource that fell short; empty when none did. */
+  readonly shortfalls: readonly string[];
+}
+
+const NOTHING_TO_DO: MoveResult = { reached: true, shortfalls: [] };
+
+/** Brings guests to a target: journal first, then all actuators at once, then read back. One move per guest at a time. */
+export class Mover {
+  readonly #actuators: Actuators;
+  readonly #ledger: LeaseLedger;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #timeoutMs: number;
+
+  constructor(parts: {
+    actuators: Actuators;
+    ledger: LeaseLedger;
+    clock: Clock;
+    log: Log;
+    timeoutMs: number;
+  }) {
+    this.#actuators = parts.actuators;
+    this.#ledger = parts.ledger;
+    this.#clock = parts.clock;
+    this.#log = parts.log;
+    this.#timeoutMs = parts.timeoutMs;
+  }
+
+  /**
+   * Move a guest; call inside `guest.serialize`. Actuator failures are part of the result.
+   * @param journal writes that must be durable before anything is touched
+   * @throws {AllocatorError} LEDGER_UNAVAILABLE: nothing was touched
+   */
+  async move(
+    guest: ManagedGuest,
+    target: Entitlement,
+    journal: readonly LedgerWrite[] = [],
+  ): Promise<MoveResult> {
+    const resources = differing(guest.held, target);
+    guest.aim = target;
+    const restoring = differing(target, guest.record.baseline.entitlement).length === 0;
+    if (resources.length === 0) {
+      if (journal.length > 0) await this.#ledger.commit(journal);
+      return NOTHING_TO_DO;
+    }
+    guest.record = {
+      ...guest.record,
+      intended: target,
+      known: [guest.record.baseline.entitlement, guest.held, target],
+      moving: true,
+    };
+    await this.#ledger.commit([...journal, guest.write()]);
+    const outcomes = await Promise.all(
+      resources.map((resource) => this.#apply(guest, resource, target, restoring)),
+    );
+    for (const { resource, read } of outcomes) {
+      if (read !== undefined) guest.held = withResource(guest.held, resource, read);
+      guest.changedAtMs.set(resource, this.#clock.nowMs());
+    }
+    const { intended: _, ...settled } = guest.record;
+    guest.record = {
+      ...(restoring ? settled : guest.record),
+      known: [guest.record.baseline.entitlement, guest.held, target],
+      moving: false,
+    };
+    return this.#judge(
+      guest,
+      target,
+      outcomes.map(({ failure }) => failure).filter((failure) => failure !== undefined),
+    );
+  }
+
+  #judge(guest: ManagedGuest, target: Entitlement, failures: readonly string[]): MoveResult {
+    const short = differing(guest.held, target).filter((resource) => lacks(guest.held, target, resource));
+    const shortfalls = short.map((resource) => describe(guest.held, target, resource));
+    return { reached: satisfies(guest.held, target), shortfalls: [...shortfalls, ...failures] };
+  }
+
+  async #apply(
+    guest: ManagedGuest,
+    resource: Actuated,
+    target: Entitlement,
+    restoring: boolean,
+  ): Promise<{ resource: Actuated; read?: Partial<Entitlement>; failure?: string }> {
+    if (!canMove(guest.facts.capabilities, resource)) {
+      return { resource, failure: `${resource} cannot be moved on this guest` };
+    }
+    const actuator = this.#actuators[resource];
+    const signal = AbortSignal.timeout(this.#timeoutMs);
+    const { id } = guest.record;
+    try {
+      const read = restoring
+        ? await actuator.restore(id, guest.record.baseline, signal)
+        : await actuator.apply(id, target, signal);
+      return { resource, read };
+    } catch (cause) {
+      if (!(cause instanceof AllocatorError)) throw cause;
+      this.#log.warn(
+        { guest: guest.record.name, resource, code: cause.code, detail: cause.detail, err: cause },
+        'actuator failed',
+      );
+      return {
+        resource,
+        failure: `${resource}: ${cause.message}`,
+        ...(await this.#readAfterFailure(id, resource)),
+      };
+    }
+  }
+
+  /** A failed call may have changed something all the same. */
+  async #readAfterFailure(id: string, resource: Actuated): Promise<{ read?: Partial<Entitlement> }> {
+    try {
+      return { read: await this.#actuators[resource].read(id) };
+    } catch (cause) {
+      if (!(cause instanceof AllocatorError)) throw cause;
+      return {};
+    }
+  }
+}
+
+function canMove(capabilities: GuestCapabilities, resource: Actuated): boolean {
+  const able: Record<(typeof ACTUATED)[number], boolean> = {
+    cpu: capabilities.cpuQuota || capabilities.vcpuPlug,
+    memory: capabilities.balloon || capabilities.virtioMem,
+    disk: capabilities.diskLimits,
+    net: capabilities.netLimits,
+  };
+  return able[resource];
+}
+
+function lacks(held: Entitlement, target: Entitlement, resource: Actuated): boolean {
+  return !satisfies(withResource(target, resource, held), target);
+}
+
+function describe(held: Entitlement, target: Entitlement, resource: Actuated): string {
+  switch (resource) {
+    case 'cpu':
+      return `cpu: ${held.cpuMillicores} of ${target.cpuMillicores} millicores on ${held.vcpuCount} of ${target.vcpuCount} vCPUs`;
+    case 'memory':
+      return `memory: ${held.memoryBytes} of ${target.memoryBytes} bytes`;
+    default:
+      return `${resource}: the limits in force are not those asked for`;
+  }
+}

@@ -1,0 +1,50 @@
+import { createHash } from 'node:crypto';
+import type { Outcome } from '../core/forecast.ts';
+import type { Forecaster, LeaseLedger, LedgerWrite } from '../core/ports.ts';
+import type { AllocationRequest, Params } from '../core/request.ts';
+
+const PREFIX = 'outcome/';
+
+/** Outcomes kept for replay: two hundred workloads' full windows. */
+const OUTCOMES_MAX = 20_000;
+
+/** The durable record of finished work: what the forecaster learned, and learns again after a restart. */
+export class OutcomeJournal {
+  readonly #keys: string[];
+
+  private constructor(keys: string[]) {
+    this.#keys = keys;
+  }
+
+  /** Teach the forecaster everything on record, in the order it was first learned. */
+  static replay(ledger: LeaseLedger, forecaster: Forecaster): OutcomeJournal {
+    const entries = ledger.range(PREFIX);
+    for (const { value } of entries) forecaster.learn(value as Outcome);
+    return new OutcomeJournal(entries.map(({ key }) => key));
+  }
+
+  get size(): number {
+    return this.#keys.length;
+  }
+
+  /** The writes that make an outcome durable; the oldest beyond the bound go. */
+  record(outcome: Outcome, finishedAtMs: number): LedgerWrite[] {
+    const key = `${PREFIX}${String(finishedAtMs).padStart(15, '0')}/${outcome.leaseId}`;
+    this.#keys.push(key);
+    const writes: LedgerWrite[] = [{ key, value: outcome }];
+    while (this.#keys.length > OUTCOMES_MAX)
+      writes.push({ key: this.#keys.shift() as string, value: undefined });
+    return writes;
+  }
+}
+
+/** Two requests with the same hash ask for the same. The order of parameters does not matter. */
+export function bodyHash(request: AllocationRequest): string {
+  const { requestId: _, params, ...rest } = request;
+  const body = JSON.stringify([sorted(rest), sorted(params)]);
+  return createHash('sha256').update(body).digest('base64url');
+}
+
+function sorted(object: Params | object): [string, unknown][] {
+  return Object.entries(object).sort(([a], [b]) => (a < b ? -1 : 1));
+}
