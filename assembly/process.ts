@@ -50,13 +50,16 @@ const P_MASK: usize = 40; //      u64, bit i: run i taught this output
 export const P_TOP: usize = 48; //      largest y learned
 
 const SHAPES: i32 = 6;
-const NOISES: i32 = 4;
+const NOISES: i32 = 7;
 
 /** Half-life, in runs, of a run's weight. Long enough that 20 runs all count, short enough to leave a past behind. */
 const AGE_HALF: f64 = 16.0;
 /** Variance of log usage before any run, and how many runs that belief is worth. */
 const S2_PRIOR: f64 = 0.15;
 const NU_PRIOR: f64 = 3.0;
+/** Hyperparameters picked by the same residuals make them look smaller: they cost this many of them, or half. */
+const CHOSEN: f64 = 3.0;
+const CHOSEN_SHARE_MAX: f64 = 0.5;
 /** Numeric coordinates start with variance 1 (a factor e in the parameter), worth this many runs. */
 const SCALE_PRIOR: f64 = 1.0;
 const SCALE_MIN: f64 = 0.05;
@@ -69,7 +72,7 @@ const LINEAR = memory.data<f64>([1.0, 1.0, 1.0, 1.0, 0.3, 1.0]);
 const QUADRATIC = memory.data<f64>([0.0, 0.1, 0.0, 0.1, 0.0, 0.0]);
 const MATERN = memory.data<f64>([0.0, 0.0, 0.3, 0.3, 1.0, 1.0]);
 const LENGTH = memory.data<f64>([1.0, 1.0, 2.0, 2.0, 4.0, 1.0]);
-const NOISE = memory.data<f64>([0.1, 0.01, 0.001, 1.0]);
+const NOISE = memory.data<f64>([0.1, 0.03, 0.01, 0.003, 0.001, 0.3, 1.0]);
 
 function element(base: usize, i: i32): f64 {
   return load<f64>(base + ((<usize>i) << 3));
@@ -154,7 +157,7 @@ function fillKernel(n: i32, shape: i32): void {
  * Inverse of the Cholesky factor of K + noise, into `inverse`. A run outside `mask` is cut off: its line is that of
  * the identity, so that it neither gives nor takes.
  */
-function invertMasked(p: usize, n: i32, noise: f64, mask: u64, inverse: usize): void {
+function invertMasked(n: i32, noise: f64, mask: u64, inverse: usize): void {
   const kernel = kernelMatrix();
   const work = factorMatrix(); // the masked matrix, then, in its place, its factor
   for (let i = 0; i < n; ++i) {
@@ -197,27 +200,44 @@ function solve(n: i32, inverse: usize, y: usize, alpha: usize): void {
   }
 }
 
+/** Degrees of freedom of an output learned from `count` runs. */
+function freedomOf(count: f64): f64 {
+  return NU_PRIOR + max(count - CHOSEN, count * CHOSEN_SHARE_MAX);
+}
+
+/**
+ * Leave-one-out variance of run i, in units of s2. K holds an old run's noise as `age` times what it is, so that it
+ * weighs less; its residual is not larger for that, so the surplus comes off again.
+ */
+function varianceAt(i: i32, noise: f64): f64 {
+  return 1.0 / element(vector(DIAGONAL), i) - noise * (element(vector(AGES), i) - 1.0);
+}
+
+/** Square of run i's leave-one-out residual alpha / Kinv. */
+function squareAt(i: i32): f64 {
+  const residual = element(vector(ALPHA), i) / element(vector(DIAGONAL), i);
+  return residual * residual;
+}
+
 /** Scale s2 of an output from its leave-one-out residuals; ALPHA and DIAGONAL hold its solution. */
-function scaleOf(n: i32, mask: u64): f64 {
+function scaleOf(n: i32, mask: u64, noise: f64): f64 {
   let sum = NU_PRIOR * S2_PRIOR;
-  let count = NU_PRIOR;
+  let count = 0.0;
   for (let i = 0; i < n; ++i) {
-    if (((mask >> <u64>i) & 1) === 0) continue;
-    const alpha = element(vector(ALPHA), i);
-    sum += (alpha * alpha) / element(vector(DIAGONAL), i);
+    if (((mask >> (<u64>i)) & 1) === 0) continue;
+    sum += squareAt(i) / varianceAt(i, noise);
     count += 1.0;
   }
-  return sum / count;
+  return sum / freedomOf(count);
 }
 
 /** Leave-one-out log predictive likelihood, each run weighing 1 / age; constants left out. */
-function likelihood(n: i32, mask: u64, s2: f64): f64 {
+function likelihood(n: i32, mask: u64, noise: f64, s2: f64): f64 {
   let sum = 0.0;
   for (let i = 0; i < n; ++i) {
-    if (((mask >> <u64>i) & 1) === 0) continue;
-    const alpha = element(vector(ALPHA), i);
-    const inverse = element(vector(DIAGONAL), i);
-    sum -= (0.5 * (Math.log(s2 / inverse) + (alpha * alpha) / (inverse * s2))) / element(vector(AGES), i);
+    if (((mask >> (<u64>i)) & 1) === 0) continue;
+    const variance = s2 * varianceAt(i, noise);
+    sum -= (0.5 * (Math.log(variance) + squareAt(i) / variance)) / element(vector(AGES), i);
   }
   return sum;
 }
@@ -277,12 +297,12 @@ function select(p: usize, n: i32, first: i32): void {
   for (let shape = 0; shape < SHAPES; ++shape) {
     fillKernel(n, shape);
     for (let noise = 0; noise < NOISES; ++noise) {
-      invertMasked(p, n, element(NOISE, noise), mask, inverseMatrix());
+      invertMasked(n, element(NOISE, noise), mask, inverseMatrix());
       diagonal(n, inverseMatrix());
       for (let o = first; o < OUTPUTS; ++o) {
         if (maskOf(p, o) !== mask) continue;
         solve(n, inverseMatrix(), vector(CENTRED + o), vector(ALPHA));
-        const score = likelihood(n, mask, scaleOf(n, mask));
+        const score = likelihood(n, mask, element(NOISE, noise), scaleOf(n, mask, element(NOISE, noise)));
         if (score <= element(bestScores, o)) continue;
         store<f64>(bestScores + ((<usize>o) << 3), score);
         store<f64>(p + W_PARAM + ((<usize>o) << 6) + P_CANDIDATE, <f64>(shape * NOISES + noise));
@@ -307,11 +327,11 @@ function settle(p: usize, n: i32, output: i32): void {
   store<f64>(param + P_OWNER, <f64>owner);
   if (owner === output) {
     fillKernel(n, candidateOf(p, output) / NOISES);
-    invertMasked(p, n, element(NOISE, candidateOf(p, output) % NOISES), mask, inverse);
+    invertMasked(n, element(NOISE, candidateOf(p, output) % NOISES), mask, inverse);
   }
   diagonal(n, inverse);
   solve(n, inverse, vector(CENTRED + output), vector(ALPHA));
-  store<f64>(param + P_S2, scaleOf(n, mask));
+  store<f64>(param + P_S2, scaleOf(n, mask, element(NOISE, candidateOf(p, output) % NOISES)));
   memory.copy(p + W_ALPHA + <usize>output * LINE, vector(ALPHA), LINE);
 }
 
@@ -425,6 +445,6 @@ export function predict(p: usize, output: i32): i32 {
   location = load<f64>(param + P_MEAN) + dot(p + W_ALPHA + <usize>output * LINE, k, n);
   latent = s2 * max(rest, 1e-9);
   noiseVariance = s2 * element(NOISE, candidate % NOISES);
-  freedom = NU_PRIOR + observed;
+  freedom = freedomOf(observed);
   return <i32>observed;
 }

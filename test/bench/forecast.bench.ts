@@ -1,0 +1,54 @@
+// Time of one forecast, one reading and one lesson with a full workload, beside a calibration loop of the same run.
+// Prints one JSON document; times in microseconds, best of five interleaved rounds.
+import { ParametricForecaster } from '../../orchestrator/forecast/parametric-forecaster.ts';
+import { hiddenWorkload, outcomeOf, randomFrom, requestOf, sampleOf } from '../unit/hidden-workload.ts';
+
+const ROUNDS = 5;
+const CALLS = { forecast: 2000, forecastColdStart: 2000, observe: 2000, learn: 40, calibration: 200 };
+type Work = keyof typeof CALLS;
+
+/** A fixed piece of arithmetic, so that figures from other machines and other moments can be compared. */
+function calibrate(): number {
+  let x = 0;
+  for (let i = 1; i <= 100_000; i += 1) x += Math.sqrt(i) / (x + 1);
+  return x;
+}
+
+function timesUs(calls: number, work: (i: number) => unknown): number[] {
+  const times: number[] = [];
+  for (let i = 0; i < calls; i += 1) {
+    const from = process.hrtime.bigint();
+    work(i);
+    times.push(Number(process.hrtime.bigint() - from) / 1000);
+  }
+  return times.sort((a, b) => a - b);
+}
+
+const createdFrom = performance.now();
+const forecaster = await ParametricForecaster.create();
+const createMs = performance.now() - createdFrom;
+const random = randomFrom(1);
+const params = Array.from({ length: 512 }, () => hiddenWorkload.draw(random));
+for (let i = 0; i < 128; i += 1) {
+  forecaster.observe(sampleOf('g', i, random));
+  forecaster.learn(outcomeOf('g', 'full', params[i] ?? {}, random));
+}
+
+const works: Record<Work, (i: number) => unknown> = {
+  forecast: (i) => forecaster.forecast(requestOf('g', 'full', params[i % params.length] ?? {})),
+  forecastColdStart: (i) => forecaster.forecast(requestOf('g', 'never', params[i % params.length] ?? {})),
+  observe: (i) => forecaster.observe(sampleOf('g', i, random)),
+  learn: (i) => forecaster.learn(outcomeOf('g', 'full', params[i % params.length] ?? {}, random)),
+  calibration: calibrate,
+};
+const best: Partial<Record<Work, { p50: number; p99: number }>> = {};
+for (let round = 0; round < ROUNDS; round += 1) {
+  for (const name of Object.keys(works) as Work[]) {
+    const times = timesUs(CALLS[name], works[name]);
+    const p50 = times[Math.floor(times.length / 2)] as number;
+    const p99 = times[Math.floor(times.length * 0.99)] as number;
+    const held = best[name] ?? { p50, p99 };
+    best[name] = { p50: Math.min(held.p50, p50), p99: Math.min(held.p99, p99) };
+  }
+}
+process.stdout.write(`${JSON.stringify({ bench: 'forecast', unit: 'us', createMs, ...best })}\n`);
