@@ -81,9 +81,9 @@ function checkGuest(guest: GuestState): void {
 }
 
 /** End everything that an earlier lab left: guests, daemon, namespaces, cgroups and files. */
-async function takeDown(paths: LabPaths): Promise<void> {
+async function takeDown(paths: LabPaths): Promise<boolean> {
   const state = await readState(paths);
-  if (state === undefined) return;
+  if (state === undefined) return false;
   if (isRunning(state.daemon)) {
     const names = await virsh(paths.uri, ['list', '--name'], 5_000).catch(() => '');
     for (const name of names.split('\n').filter(Boolean)) {
@@ -96,6 +96,7 @@ async function takeDown(paths: LabPaths): Promise<void> {
   await endProcess(state.holder);
   await removePartition(state.partition);
   await rm(paths.stateDir, { recursive: true, force: true });
+  return true;
 }
 
 async function claimStateDir(paths: LabPaths, progress: Progress): Promise<void> {
@@ -171,6 +172,14 @@ export class Lab {
       throw new Error(`the lab at ${stateDir} was started by another version; take it down first`);
     }
     return new Lab(paths, state, () => undefined);
+  }
+
+  /**
+   * End the lab at `stateDir`, whatever state it is in and whichever version started it.
+   * @returns false when there was none
+   */
+  static async remove(stateDir: string = DEFAULT_STATE_DIR): Promise<boolean> {
+    return takeDown(new LabPaths(resolve(stateDir)));
   }
 
   get guests(): readonly LabGuest[] {
