@@ -1,0 +1,74 @@
+import type { Actuated, Actuator, GuestWindow, Hypervisor, Telemetry } from '../orchestrator/core/ports.ts';
+import { systemClock, type TimerClock } from './clock.ts';
+import { CpuActuator } from './cpu-actuator.ts';
+import { createDiskActuator } from './disk-actuator.ts';
+import { DomainCatalog } from './domain-catalog.ts';
+import { GuestAgent } from './guest-agent.ts';
+import { AgentWindow } from './guest-window.ts';
+import type { HostReadings, OpenInstructionCounter } from './host-readings.ts';
+import { LibvirtHypervisor } from './hypervisor.ts';
+import type { Libvirt } from './libvirt.ts';
+import { MemoryActuator } from './memory-actuator.ts';
+import { createNetActuator } from './net-actuator.ts';
+import { LibvirtTelemetry, type TelemetryPeriods } from './telemetry.ts';
+
+/** What the adapter is made with, beside libvirt and the host's readings. */
+export interface AdapterOptions {
+  readonly clock?: TimerClock;
+  readonly periods?: TelemetryPeriods;
+  readonly openCounter?: OpenInstructionCounter;
+  /** The operator's word that KVM guests here survive a vCPU unplug. */
+  readonly kvmUnplugIsSafe?: boolean;
+  /** Whether the kernel can shape taps (canShapeTaps). */
+  readonly tapShaping?: boolean;
+  /** Told of what failed without a caller to tell: a sampling call, a guest that cannot be read. */
+  readonly onFailure?: (cause: unknown) => void;
+}
+
+/** The core's ports over one libvirt. */
+export interface LibvirtAdapter {
+  readonly hypervisor: Hypervisor;
+  readonly actuators: Readonly<Record<Actuated, Actuator>>;
+  readonly window: GuestWindow;
+  readonly telemetry: Telemetry;
+  /** Stop sampling and let go of the host's files; libvirt's connection stays with its owner. */
+  close(): Promise<void>;
+}
+
+/** Build the core's ports over `libvirt`, which may be the fake one. */
+export function createLibvirtAdapter(
+  libvirt: Libvirt,
+  readings: HostReadings,
+  options: AdapterOptions = {},
+): LibvirtAdapter {
+  const clock = options.clock ?? systemClock;
+  const onFailure = options.onFailure ?? (() => {});
+  const { kvmUnplugIsSafe = false, tapShaping = false } = options;
+  const catalog = new DomainCatalog(libvirt);
+  const agent = new GuestAgent(libvirt, clock);
+  const telemetry = new LibvirtTelemetry(libvirt, catalog, readings, {
+    clock,
+    onFailure,
+    ...(options.periods && { periods: options.periods }),
+    ...(options.openCounter && { openCounter: options.openCounter }),
+  });
+  return {
+    hypervisor: new LibvirtHypervisor(libvirt, catalog, agent, {
+      kvmUnplugIsSafe,
+      tapShaping,
+      onUnreadable: (_guest, cause) => onFailure(cause),
+    }),
+    actuators: {
+      cpu: new CpuActuator(libvirt, catalog, agent, clock, { kvmUnplugIsSafe }),
+      memory: new MemoryActuator(libvirt, catalog, clock),
+      disk: createDiskActuator(libvirt, catalog),
+      net: createNetActuator(libvirt, catalog),
+    },
+    window: new AgentWindow(catalog, agent),
+    telemetry,
+    async close() {
+      await telemetry.close();
+      catalog.close();
+    },
+  };
+}

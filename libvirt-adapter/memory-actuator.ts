@@ -1,0 +1,143 @@
+import { AllocatorError } from '../orchestrator/core/errors.ts';
+import type { Baseline, GuestId } from '../orchestrator/core/guest.ts';
+import type { Actuator } from '../orchestrator/core/ports.ts';
+import type { Entitlement } from '../orchestrator/core/profile.ts';
+import type { TimerClock } from './clock.ts';
+import type { DomainCatalog } from './domain-catalog.ts';
+import {
+  balloonMaxKib,
+  type DomainDescription,
+  type VirtioMemDescription,
+  virtioMemXml,
+} from './domain-xml.ts';
+import { translated } from './errors.ts';
+import { GuestChanges } from './guest-changes.ts';
+import type { Libvirt } from './libvirt.ts';
+
+/** Distance from the target that counts as there: a balloon moves by pages, a core counts in MiB. */
+const TOLERANCE_KIB = 1024;
+/** A guest whose memory has not come nearer for this long will not: a busy emulated one pauses for up to 2 s. */
+const STALL_MS = 3_000;
+/** Size is read at least this often while it moves: QEMU holds its balloon event back to one a second. */
+const POLL_MS = 100;
+
+const LIVE = { live: true } as const;
+
+/** How a target is made up: the balloon gives what it can, virtio-mem the rest. */
+interface MemorySplit {
+  /** undefined: the guest has no balloon. */
+  readonly balloonKib: number | undefined;
+  /** Requested size of each virtio-mem device, in the order of the description. */
+  readonly virtioMemKib: readonly number[];
+}
+
+/**
+ * Moves a guest's memory: the balloon up to its maximum, virtio-mem above it. The target is the core's word; no floor
+ * is applied here. A guest may follow slowly, in part or not at all: the result is what it has.
+ */
+export class MemoryActuator implements Actuator {
+  readonly resource = 'memory';
+  readonly #libvirt: Libvirt;
+  readonly #catalog: DomainCatalog;
+  readonly #clock: TimerClock;
+  readonly #changes: GuestChanges;
+
+  constructor(libvirt: Libvirt, catalog: DomainCatalog, clock: TimerClock) {
+    this.#libvirt = libvirt;
+    this.#catalog = catalog;
+    this.#clock = clock;
+    this.#changes = new GuestChanges(
+      libvirt,
+      ['balloon-change', 'memory-device-size-change', 'lifecycle'],
+      clock,
+    );
+  }
+
+  apply(guest: GuestId, target: Entitlement, signal: AbortSignal): Promise<Partial<Entitlement>> {
+    return translated(this.#apply(guest, target.memoryBytes, signal), { guest, resource: this.resource });
+  }
+
+  restore(guest: GuestId, baseline: Baseline, signal: AbortSignal): Promise<Partial<Entitlement>> {
+    return this.apply(guest, baseline.entitlement, signal);
+  }
+
+  read(guest: GuestId): Promise<Partial<Entitlement>> {
+    return translated(this.#heldKib(guest).then(entitlement), { guest, resource: this.resource });
+  }
+
+  async #apply(guest: GuestId, targetBytes: number, signal: AbortSignal): Promise<Partial<Entitlement>> {
+    const targetKib = Math.ceil(targetBytes / 1024); // up: no guest gets less than decided
+    const heldKib = await this.#heldKib(guest);
+    const domain = await this.#catalog.describe(guest);
+    const split = splitMemory(domain, targetKib);
+    if (!domain.hasBalloon && domain.virtioMem.length === 0) {
+      if (Math.abs(heldKib - targetKib) <= TOLERANCE_KIB) return entitlement(heldKib);
+      throw new AllocatorError('NOT_SUPPORTED', 'the guest has neither a balloon nor virtio-mem', { guest });
+    }
+    await this.#request(guest, domain, split);
+    return entitlement(await this.#settle(guest, reachableKib(domain, split), signal));
+  }
+
+  async #request(guest: GuestId, domain: DomainDescription, split: MemorySplit): Promise<void> {
+    const ref = this.#catalog.ref(guest);
+    for (const [i, device] of domain.virtioMem.entries()) {
+      const requestedKib = split.virtioMemKib[i] ?? 0;
+      if (requestedKib === device.requestedKib) continue;
+      await this.#libvirt.updateDevice(ref, virtioMemXml(device, requestedKib), LIVE);
+    }
+    // Always sent: a balloon that hangs at this size may have another target from before.
+    if (split.balloonKib !== undefined) await this.#libvirt.setMemory(ref, BigInt(split.balloonKib), LIVE);
+  }
+
+  /** Wait until the guest is within tolerance, stops moving or `signal` aborts. Resolves to what it has. */
+  async #settle(guest: GuestId, targetKib: number, signal: AbortSignal): Promise<number> {
+    let nearestKib = Number.POSITIVE_INFINITY;
+    let progressAtMs = this.#clock.monotonicMs();
+    for (;;) {
+      const heldKib = await this.#heldKib(guest);
+      const distanceKib = Math.abs(heldKib - targetKib);
+      if (distanceKib <= TOLERANCE_KIB || signal.aborted) return heldKib;
+      const nowMs = this.#clock.monotonicMs();
+      if (distanceKib < nearestKib - TOLERANCE_KIB) {
+        nearestKib = distanceKib;
+        progressAtMs = nowMs;
+      } else if (nowMs - progressAtMs >= STALL_MS) {
+        return heldKib;
+      }
+      await this.#changes.next(guest, POLL_MS, signal);
+    }
+  }
+
+  async #heldKib(guest: GuestId): Promise<number> {
+    const devices = await this.#catalog.devices(guest);
+    const stats = await this.#libvirt.memoryStats(this.#catalog.ref(guest));
+    if (devices.virtioMem.length === 0) return stats.actualBalloonKib ?? devices.currentMemoryKib;
+    const { virtioMem, currentMemoryKib } = await this.#catalog.describe(guest);
+    const pluggedKib = virtioMem.reduce((sum, device) => sum + device.currentKib, 0);
+    return (stats.actualBalloonKib ?? currentMemoryKib - pluggedKib) + pluggedKib;
+  }
+}
+
+function entitlement(heldKib: number): Partial<Entitlement> {
+  return { memoryBytes: heldKib * 1024 };
+}
+
+function splitMemory(domain: DomainDescription, targetKib: number): MemorySplit {
+  const maxKib = balloonMaxKib(domain);
+  let restKib = Math.max(0, targetKib - maxKib);
+  const virtioMemKib = domain.virtioMem.map((device) => {
+    const requestedKib = wholeBlocks(device, restKib);
+    restKib = Math.max(0, restKib - requestedKib);
+    return requestedKib;
+  });
+  return { balloonKib: domain.hasBalloon ? Math.min(targetKib, maxKib) : undefined, virtioMemKib };
+}
+
+function wholeBlocks(device: VirtioMemDescription, kib: number): number {
+  return Math.min(device.sizeKib, Math.ceil(kib / device.blockKib) * device.blockKib);
+}
+
+function reachableKib(domain: DomainDescription, split: MemorySplit): number {
+  const virtioMemKib = split.virtioMemKib.reduce((sum, kib) => sum + kib, 0);
+  return (split.balloonKib ?? balloonMaxKib(domain)) + virtioMemKib;
+}
