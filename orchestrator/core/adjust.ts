@@ -1,6 +1,6 @@
 import assert from 'node:assert';
 import type { Interval } from './lease.ts';
-import { GRAIN } from './needs.ts';
+import { wholeGrains } from './needs.ts';
 import type { EntitlementField } from './profile.ts';
 
 /** How a running guest is corrected. All fractions are of the present entitlement unless said otherwise. */
@@ -73,6 +73,5 @@ export function adjustField(situation: FieldSituation, policy: AdjustPolicy): Fi
 }
 
 function clip(value: number, { field, floor, ceiling }: FieldSituation): number {
-  const whole = Math.ceil(value / GRAIN[field]) * GRAIN[field];
-  return Math.min(Math.max(whole, floor), ceiling);
+  return Math.min(Math.max(wholeGrains(value, field), floor), ceiling);
 }

@@ -32,6 +32,11 @@ export const GRAIN: Readonly<Record<EntitlementField, number>> = {
   netTxBytesPerS: 16_384,
 };
 
+/** The least multiple of the field's grain that holds `value`; a rounding error of the product before it is not demand. */
+export function wholeGrains(value: number, field: EntitlementField): number {
+  return Math.ceil(value / GRAIN[field] - 1e-9) * GRAIN[field];
+}
+
 /** A rate limit below this would make an unforeseen read or packet crawl: 4 MiB/s. */
 export const RATE_FLOOR_BYTES_PER_S = 4 * MIB;
 
@@ -50,7 +55,7 @@ export function needsOf(
   const at = (field: EntitlementField): number => {
     const resource = RESOURCE_OF[field] as 'cpu' | 'memory' | 'disk' | 'net';
     const wanted = quantileOf(forecast.peak, field, level) * (1 + policy.headroomFraction[resource]);
-    return Math.ceil(wanted / GRAIN[field]) * GRAIN[field];
+    return wholeGrains(wanted, field);
   };
   const cpuMillicores = between(at('cpuMillicores'), bounds, 'cpuMillicores');
   const need: { -readonly [K in keyof Entitlement]: Entitlement[K] } = {

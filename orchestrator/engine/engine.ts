@@ -492,6 +492,7 @@ export class Engine implements AllocationEngine {
   async *watchLease(leaseId: string, { signal }: CallContext): AsyncIterable<Lease> {
     let wake = () => {};
     let lease = this.#leases.get(leaseId).lease;
+    const gone = aborted(signal);
     const unsubscribe = this.#leases.watch(leaseId, () => wake());
     try {
       while (!signal.aborted) {
@@ -501,7 +502,7 @@ export class Engine implements AllocationEngine {
           const changed = new Promise<void>((resolve) => {
             wake = resolve;
           });
-          await Promise.race([changed, aborted(signal)]);
+          await Promise.race([changed, gone]);
         }
         lease = this.#leases.get(leaseId).lease;
       }
@@ -620,6 +621,7 @@ export class Engine implements AllocationEngine {
   async *watchGuest(name: string, { signal }: CallContext): AsyncIterable<GuestSample> {
     const { id } = this.#guests.adopted(name).record;
     const pending: GuestSample[] = [];
+    const gone = aborted(signal);
     let wake = () => {};
     const listener = (sample: GuestSample) => {
       pending.push(sample);
@@ -636,7 +638,7 @@ export class Engine implements AllocationEngine {
           const arrived = new Promise<void>((resolve) => {
             wake = resolve;
           });
-          await Promise.race([arrived, aborted(signal)]);
+          await Promise.race([arrived, gone]);
         }
       }
     } finally {
@@ -926,11 +928,20 @@ export class Engine implements AllocationEngine {
         await this.#onGone(guest);
         continue;
       }
-      await guest.serialize(async () => {
-        const foreign = await recoverGuest(guest, found, this.#parts.actuators, (ms) => delay(ms));
-        if (foreign.length > 0) await this.#relinquish(guest, foreign, guest.held);
-        await this.#resume(guest);
-      });
+      await guest
+        .serialize(async () => {
+          const foreign = await recoverGuest(guest, found, this.#parts.actuators, delay);
+          if (foreign.length > 0) await this.#relinquish(guest, foreign, guest.held);
+          await this.#resume(guest);
+        })
+        .catch((cause) => {
+          if (!(cause instanceof AllocatorError)) throw cause;
+          log.error(
+            { guest: guest.record.name, code: cause.code, err: cause },
+            'guest could not be recovered yet',
+          );
+          this.#retryLater(guest);
+        });
     }
     this.#watchGuests();
     log.info({ adopted: this.#guests.managed.size, openLeases: this.#leases.open().length }, 'recovered');

@@ -1,0 +1,93 @@
+// Goal: the dependency arrows of ARCHITECTURE.md hold. Method: read every import of every source file and compare its
+// target with what its folder is allowed.
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, normalize } from 'node:path';
+import t from 'tap';
+
+const NODE = 'node:';
+const CORE = 'orchestrator/core/';
+const PROTO = 'proto/gen/';
+
+/** `allow` are prefixes of what a folder's files may import; `except` are files with rules of their own. */
+const RULES = [
+  { from: 'orchestrator/core', allow: [CORE, 'node:assert'] },
+  { from: 'orchestrator/engine', allow: ['orchestrator/engine/', CORE, 'node:assert', 'node:crypto'] },
+  { from: 'orchestrator/wasm', allow: ['orchestrator/wasm/', 'orchestrator/package-path.ts', CORE, NODE] },
+  { from: 'orchestrator/forecast', allow: ['orchestrator/forecast/', 'orchestrator/wasm/', CORE, NODE] },
+  { from: 'orchestrator/ledger', allow: ['orchestrator/ledger/', CORE, NODE, 'lmdb'] },
+  {
+    from: 'orchestrator/service',
+    allow: [
+      'orchestrator/service/',
+      'orchestrator/config.ts',
+      'orchestrator/package-path.ts',
+      CORE,
+      PROTO,
+      NODE,
+      '@grpc/',
+      '@bufbuild/protobuf',
+      'grpc-health-check',
+      'fastify',
+      'prom-client',
+      'pino',
+    ],
+  },
+  { from: 'libvirt-adapter', allow: ['libvirt-adapter/', CORE, NODE] },
+] as const;
+
+function sourcesBelow(folder: string): string[] {
+  return readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => join(folder, name));
+}
+
+function importsOf(file: string): string[] {
+  const text = readFileSync(file, 'utf8');
+  const names = [
+    ...text.matchAll(/^(?:import|export)\b[^;]*?\bfrom\s+'([^']+)'|\bimport\s*\(?\s*'([^']+)'/gms),
+  ];
+  return names
+    .map(([, from, bare]) => from ?? bare ?? '')
+    .map((name) => (name.startsWith('.') ? normalize(join(dirname(file), name)) : name));
+}
+
+for (const { from, allow } of RULES) {
+  t.test(`${from} imports only what its arrows allow`, async (t) => {
+    const files = sourcesBelow(from);
+    t.not(files.length, 0, 'a rule that matches no file guards nothing');
+    for (const file of files) {
+      for (const target of importsOf(file)) {
+        t.ok(
+          allow.some((prefix) => target.startsWith(prefix)),
+          `${file} -> ${target}`,
+        );
+      }
+    }
+  });
+}
+
+t.test('only main.ts, the command line and tests wire adapters together', async (t) => {
+  const adapters = [
+    'orchestrator/wasm/',
+    'orchestrator/forecast/',
+    'orchestrator/ledger/',
+    'orchestrator/engine/',
+    'libvirt-adapter/',
+  ];
+  for (const file of [...sourcesBelow('orchestrator'), ...sourcesBelow('libvirt-adapter')]) {
+    const home = adapters.find((adapter) => file.startsWith(adapter));
+    if (home === undefined || home === 'orchestrator/forecast/') continue;
+    const strays = importsOf(file).filter((target) =>
+      adapters.some((adapter) => adapter !== home && target.startsWith(adapter)),
+    );
+    t.strictSame(strays, [], file);
+  }
+});
+
+t.test('WebAssembly is reached through one door', async (t) => {
+  const users = sourcesBelow('orchestrator').filter((file) =>
+    /\bWebAssembly\./.test(readFileSync(file, 'utf8')),
+  );
+  t.not(users.length, 0);
+  for (const file of users) t.match(file, /^orchestrator\/wasm\//);
+});

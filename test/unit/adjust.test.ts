@@ -1,0 +1,93 @@
+// Goal: each rule of live adjustment, alone, decides the outcome. Method: one table, expectations worked by hand; all
+// sizes in MiB, the policy's fractions chosen so that every product is a multiple of the 4 MiB grain.
+import t from 'tap';
+import { type AdjustPolicy, adjustField } from '../../orchestrator/core/adjust.ts';
+import { MIB } from '../../orchestrator/core/profile.ts';
+
+const policy: AdjustPolicy = {
+  headroomFraction: 0.25,
+  limitFraction: 0.95,
+  emergencyFraction: 0.5,
+  shrinkStepFraction: 0.1,
+  deadbandFraction: 0.02,
+  cooldownMs: 3000,
+};
+const interval = { q05: 300, q50: 400, q95: 500 };
+
+for (const row of [
+  { name: 'holds while usage is as forecast', usage: 480, recent: 640, kind: 'hold' },
+  { name: 'grows at once above the forecast q95', usage: 720, recent: 720, kind: 'grow', target: 900 },
+  {
+    name: 'grows further at the limit: what was cut off is not known',
+    usage: 784,
+    recent: 784,
+    kind: 'grow',
+    target: 1176,
+  },
+  { name: 'stops at the ceiling', usage: 800, recent: 800, ceiling: 1000, kind: 'grow', target: 1000 },
+  { name: 'holds at the ceiling', usage: 800, recent: 800, ceiling: 800, kind: 'hold' },
+  { name: 'shrinks one step at most', usage: 100, recent: 100, kind: 'shrink', target: 720 },
+  {
+    name: 'shrinks no further than recent usage and its headroom',
+    usage: 100,
+    recent: 608,
+    kind: 'shrink',
+    target: 760,
+  },
+  {
+    name: 'shrinks no further than the floor',
+    usage: 100,
+    recent: 100,
+    floor: 760,
+    kind: 'shrink',
+    target: 760,
+  },
+  { name: 'waits for the cooldown before a shrink', usage: 100, recent: 100, since: 2999, kind: 'hold' },
+  {
+    name: 'does not wait for the cooldown to grow',
+    usage: 784,
+    recent: 784,
+    since: 0,
+    kind: 'grow',
+    target: 1176,
+  },
+  { name: 'holds inside the deadband', usage: 100, recent: 632, kind: 'hold' },
+  { name: 'ignores a q95 it already covers', usage: 520, recent: 640, kind: 'hold' },
+] as const) {
+  t.test(row.name, async (t) => {
+    const {
+      floor = 128,
+      ceiling = 4096,
+      since = 60_000,
+    } = row as { floor?: number; ceiling?: number; since?: number };
+    const decision = adjustField(
+      {
+        field: 'memoryBytes',
+        entitled: 800 * MIB,
+        usage: row.usage * MIB,
+        usageRecentMax: row.recent * MIB,
+        predicted: { q05: interval.q05 * MIB, q50: interval.q50 * MIB, q95: interval.q95 * MIB },
+        floor: floor * MIB,
+        ceiling: ceiling * MIB,
+        sinceChangeMs: since,
+      },
+      policy,
+    );
+    t.equal(decision.kind, row.kind);
+    t.equal('target' in decision ? decision.target / MIB : undefined, (row as { target?: number }).target);
+    if ('residual' in decision) t.equal(decision.residual / MIB, row.usage - interval.q50);
+  });
+}
+
+t.test('without a forecast only the limit and calm count', async (t) => {
+  const situation = {
+    field: 'cpuMillicores' as const,
+    entitled: 1000,
+    usageRecentMax: 800,
+    floor: 1000,
+    ceiling: 4000,
+    sinceChangeMs: 60_000,
+  };
+  t.equal(adjustField({ ...situation, usage: 900 }, policy).kind, 'hold');
+  t.match(adjustField({ ...situation, usage: 960 }, policy), { kind: 'grow', target: 1440, residual: 0 });
+});
