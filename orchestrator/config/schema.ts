@@ -128,17 +128,19 @@ export const CONFIG_SCHEMA = z.strictObject({
   libvirt: section(
     {
       uri: key(name(1024), 'qemu:///system', 'Connection URI of the libvirt daemon.'),
-      stats_lanes: key(whole(1, 8), 1, 'Connections for statistics; one call at a time on each.'),
-      control_lanes: key(whole(1, 8), 2, 'Connections for changes to guests.'),
-      slow_lanes: key(whole(1, 8), 1, 'Connections for calls that wait for a guest, such as its agent.'),
-      lane_queue_max: key(whole(1, 65_536), 1024, 'Calls that may wait on one connection; more are refused.'),
-      call_timeout_ms: key(whole(100, 600_000), 10_000, 'Longest wait for one call.'),
-      keepalive_interval_s: key(whole(1, 60), 1, 'Seconds between probes of the daemon.'),
-      keepalive_count: key(whole(1, 60), 3, 'Unanswered probes after which the daemon counts as gone.'),
-      reconnect_delay_ms_max: key(
-        whole(100, 60_000),
-        1000,
-        'Longest pause between attempts to reach the daemon again.',
+      keepalive_interval_s: key(whole(1, 3600), 2, 'Seconds between probes of the daemon.'),
+      keepalive_count: key(
+        whole(1, 1000),
+        3,
+        'Probes that may stay unanswered; a dead daemon is noticed after about (count + 1) intervals.',
+      ),
+      open_timeout_ms: key(whole(100, 600_000), 10_000, 'Longest wait for the first connection.'),
+      stats_timeout_ms: key(whole(100, 600_000), 10_000, 'Longest wait for one call that reads statistics.'),
+      control_timeout_ms: key(whole(100, 600_000), 15_000, 'Longest wait for one call that changes a guest.'),
+      slow_timeout_ms: key(
+        whole(100, 3_600_000),
+        60_000,
+        'Longest wait for one call that waits for a guest, such as its agent.',
       ),
     },
     'How the hypervisor is reached.',
@@ -198,26 +200,36 @@ export const CONFIG_SCHEMA = z.strictObject({
         0.2,
         'Largest fraction taken back in one tick. Growth is not limited.',
       ),
+      limit_fraction: key(
+        decimal(0.5, 0.99),
+        0.95,
+        'Usage at or above this fraction of what is held counts as demand cut off: grow at once.',
+      ),
+      emergency_fraction: key(
+        decimal(0.05, 4),
+        0.5,
+        'How far beyond usage such a growth goes: what was cut off is not known.',
+      ),
+      rate_limit_runs_min: key(
+        whole(1, 1000),
+        8,
+        'Runs a forecast must rest on before a disk or network limit is set where there was none.',
+      ),
       cooldown_ms: key(
         whole(0, 3_600_000),
         3000,
         'Quiet time after a change before a guest is shrunk again.',
       ),
       queue_max: key(whole(0, 100_000), 256, 'Requests that may wait for room; more are refused.'),
-      queue_wait_ms_max: key(
-        whole(1000, 86_400_000),
-        600_000,
-        'Longest wait for room; then the request is rejected.',
+      actuation_timeout_ms: key(
+        whole(500, 600_000),
+        15_000,
+        'Longest an actuator may take before what it has reached is taken as the result.',
       ),
       lease_ttl_ms: key(
         whole(TTL_MS_MIN, TTL_MS_MAX),
         TTL_MS_DEFAULT,
         'Time to live of a lease whose request names none.',
-      ),
-      ended_lease_ttl_ms: key(
-        whole(60_000, 31_536_000_000),
-        86_400_000,
-        'How long an ended lease can still be read, and its request_id repeated.',
       ),
     },
     'How much is given, and how it moves.',

@@ -1,0 +1,50 @@
+import { type Command, Option } from 'commander';
+import { loadConfig } from '../config.ts';
+import { ForeshadeClient } from './client.ts';
+import type { Io } from './io.ts';
+import { parseDurationMs } from './quantities.ts';
+
+/** Socket of the service when `--socket` is absent; before the configuration's. */
+export const SOCKET_VARIABLE = 'FORESHADE_SOCKET';
+/** Longest wait for an answer unless `--timeout` says otherwise: several actuations of a slow guest. */
+const TIMEOUT_MS_DEFAULT = 30_000;
+
+/** Options of every command that talks to the service. */
+export interface ClientOptions {
+  readonly socket?: string;
+  readonly timeout: number;
+  readonly json?: boolean;
+}
+
+export function addClientOptions(command: Command): Command {
+  return command
+    .option(
+      '--socket <path>',
+      `the service's unix socket (default: $${SOCKET_VARIABLE}, then the configuration's)`,
+    )
+    .addOption(
+      new Option('--timeout <duration>', 'longest wait for the answer')
+        .argParser(parseDurationMs)
+        .default(TIMEOUT_MS_DEFAULT, '30s'),
+    )
+    .option('--json', 'print exactly one JSON document on stdout');
+}
+
+/** Run with a client on the chosen socket, and close it whatever happens. */
+export async function withClient<T>(
+  io: Io,
+  options: ClientOptions,
+  run: (client: ForeshadeClient) => Promise<T>,
+): Promise<T> {
+  const client = new ForeshadeClient(socketOf(io, options.socket));
+  try {
+    return await run(client);
+  } finally {
+    client.close();
+  }
+}
+
+/** @throws {ConfigError} when it must be read from a configuration that is wrong */
+export function socketOf(io: Io, option: string | undefined): string {
+  return option ?? io.env[SOCKET_VARIABLE] ?? loadConfig(undefined).service.socket;
+}

@@ -1,0 +1,110 @@
+import { Command, CommanderError } from 'commander';
+import { packageVersion } from '../package-path.ts';
+import { describeFailure } from './failure.ts';
+import { EXIT, type Io, Unsuccessful } from './io.ts';
+
+/** One command: what the overview says, and its code, which is loaded only when it is asked for. */
+interface Entry {
+  readonly summary: string;
+  readonly load: (io: Io) => Promise<Command>;
+}
+
+const COMMANDS: Readonly<Record<string, Entry>> = {
+  serve: {
+    summary: 'run the service',
+    load: async (io) => (await import('./serve.ts')).serveCommand(io),
+  },
+  status: {
+    summary: 'show the host: mode, room, guests and leases',
+    load: async (io) => (await import('./status.ts')).statusCommand(io),
+  },
+  guest: {
+    summary: 'see and manage guests',
+    load: async (io) => (await import('./guest.ts')).guestCommand(io),
+  },
+  allocate: {
+    summary: 'put resources in place before work starts',
+    load: async (io) => (await import('./allocate.ts')).allocateCommand(io),
+  },
+  lease: {
+    summary: 'see, renew and give back leases',
+    load: async (io) => (await import('./lease.ts')).leaseCommand(io),
+  },
+  forecast: {
+    summary: 'show what a request would need; changes nothing',
+    load: async (io) => (await import('./forecast.ts')).forecastCommand(io),
+  },
+  config: {
+    summary: 'check and print the configuration',
+    load: async (io) => (await import('./config.ts')).configCommand(io),
+  },
+  doctor: {
+    summary: 'check what this host lacks, and say what to do',
+    load: async (io) => (await import('./doctor.ts')).doctorCommand(io),
+  },
+  lab: {
+    summary: 'tiny real guests behind a private libvirt daemon, to try things on',
+    load: async () => (await import('./lab.ts')).labCommand(),
+  },
+};
+
+const EXAMPLES = `
+Examples:
+  $ foreshade doctor                         what this host lacks
+  $ foreshade serve                          run the service (it starts in shadow mode: it touches nothing)
+  $ foreshade guest adopt web-1              let Foreshade manage a guest
+  $ foreshade forecast web-1 --workload encode --param input_mib=64
+  $ foreshade allocate web-1 --workload encode --param input_mib=64
+
+Exit codes: 0 done, 1 failed, 2 wrong usage. With --json stdout carries exactly one JSON document.`;
+
+/**
+ * Run one command line.
+ * @param args without the interpreter and the script
+ * @returns the exit code
+ */
+export async function runCli(args: readonly string[], io: Io): Promise<number> {
+  try {
+    const program = await createProgram(args, io);
+    await program.parseAsync(args, { from: 'user' });
+    return EXIT.done;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.wrongUsage;
+    if (error instanceof Unsuccessful) return EXIT.failed;
+    const { text, document } = describeFailure(error);
+    io.err(`${text}\n`);
+    if (args.includes('--json')) io.out(`${JSON.stringify(document, null, 2)}\n`);
+    return EXIT.failed;
+  }
+}
+
+async function createProgram(args: readonly string[], io: Io): Promise<Command> {
+  const program = new Command('foreshade')
+    .description('Predicts what a request needs and puts it in place before the work starts.')
+    .version(packageVersion(), '-V, --version')
+    .helpCommand('help [command]', 'show the help of a command')
+    .addHelpText('after', EXAMPLES);
+  const asked = args[0] === 'help' ? args[1] : args[0];
+  for (const [name, { summary, load }] of Object.entries(COMMANDS)) {
+    const command = name === asked ? await load(io) : new Command(name);
+    program.addCommand(command.summary(summary));
+  }
+  settle(program, io);
+  return program;
+}
+
+/** The same manners for every command: no exit from within, errors with a hint, output through `io`. */
+function settle(command: Command, io: Io): void {
+  command
+    .exitOverride()
+    .configureOutput({ writeOut: io.out, writeErr: io.err })
+    .showHelpAfterError(`See: ${commandPath(command)} --help`)
+    .configureHelp({ sortOptions: false });
+  for (const child of command.commands) settle(child, io);
+}
+
+function commandPath(command: Command): string {
+  const names: string[] = [];
+  for (let at: Command | null = command; at; at = at.parent) names.unshift(at.name());
+  return names.join(' ');
+}

@@ -1,0 +1,38 @@
+import { Command } from 'commander';
+import type { Status } from '../../proto/gen/foreshade/v1/admin.ts';
+import type { ResourceProfile } from '../../proto/gen/foreshade/v1/resources.ts';
+import { modeName, statusDocument } from './documents.ts';
+import { type Io, printAnswer } from './io.ts';
+import { addClientOptions, type ClientOptions, withClient } from './options.ts';
+import { cores, size } from './quantities.ts';
+import { facts } from './table.ts';
+
+/** `foreshade status`: the host in one look. */
+export function statusCommand(io: Io): Command {
+  const command = new Command('status').description('Show the host: mode, room, guests and leases');
+  return addClientOptions(command).action(async (options: ClientOptions) => {
+    const status = await withClient(io, options, (client) =>
+      client.ask(client.admin, client.admin.getStatus, {}, { timeoutMs: options.timeout, signal: io.signal }),
+    );
+    printAnswer(io, options.json, { document: statusDocument(status), text: statusText(status) });
+  });
+}
+
+function statusText(status: Status): string {
+  const leases = Object.entries(status.leases).filter(([, count]) => count > 0);
+  return facts([
+    ['host', `${status.host} (Foreshade ${status.version})`],
+    ['mode', modeName(status.mode)],
+    ['hypervisor', status.hypervisorAvailable ? 'available' : 'NOT AVAILABLE'],
+    ['draining', status.draining ? 'yes: no new work is taken' : undefined],
+    ['total', room(status.hostTotal)],
+    ['capacity', room(status.capacity)],
+    ['committed', room(status.committed)],
+    ['guests', `${status.guests ?? 0}, ${status.adopted ?? 0} adopted`],
+    ['leases', leases.length === 0 ? 'none' : leases.map(([state, count]) => `${count} ${state}`).join(', ')],
+  ]);
+}
+
+function room(profile: ResourceProfile | undefined): string {
+  return `${cores(profile?.cpuMillicores)}, ${size(profile?.memoryBytes)}`;
+}
