@@ -1,0 +1,189 @@
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { type AdapterOptions, createLibvirtAdapter } from '../libvirt-adapter/adapter.ts';
+import type { HostReadings } from '../libvirt-adapter/host-readings.ts';
+import type { Libvirt } from '../libvirt-adapter/libvirt.ts';
+import type { Config } from './config.ts';
+import type { AdjustPolicy } from './core/adjust.ts';
+import type { Clock, Forecaster, LeaseLedger } from './core/ports.ts';
+import { MIB } from './core/profile.ts';
+import { Engine } from './engine/engine.ts';
+import type { Log } from './engine/log.ts';
+import type { EnginePolicy } from './engine/policy.ts';
+import { LmdbLedger } from './ledger/lmdb-ledger.ts';
+import { packageVersion } from './package-path.ts';
+import { Service } from './service/server.ts';
+import { StateLock } from './state-lock.ts';
+
+/** A running service. */
+export interface Running {
+  readonly engine: Engine;
+  /** Drain and close; guests keep what they have. */
+  stop(): Promise<void>;
+}
+
+/** What a service stands on; tests and the demonstration put other things underneath. */
+export interface Foundation {
+  readonly libvirt: Libvirt;
+  readonly readings: HostReadings;
+  readonly forecaster: Forecaster;
+  readonly ledger: LeaseLedger;
+  readonly adapter?: AdapterOptions;
+}
+
+const systemClock: Clock = { nowMs: () => Date.now(), monotonicMs: () => performance.now() };
+
+/** Run the service over the host's libvirt until `stop`. */
+export async function serve(config: Config, options: { readonly logger: Log }): Promise<Running> {
+  const { logger } = options;
+  const lock = StateLock.take(config.stateDir);
+  const undo: (() => Promise<void> | void)[] = [() => lock.release()];
+  try {
+    const foundation = await hostFoundation(config, logger, undo);
+    const running = await serveOn(config, foundation, logger);
+    return {
+      engine: running.engine,
+      async stop() {
+        await running.stop();
+        await unwind(undo);
+      },
+    };
+  } catch (error) {
+    await unwind(undo);
+    throw error;
+  }
+}
+
+/** Run the service over a foundation; the caller closes what it brought, the ledger excepted. */
+export async function serveOn(config: Config, foundation: Foundation, logger: Log): Promise<Running> {
+  const { libvirt, readings, forecaster, ledger } = foundation;
+  const adapter = createLibvirtAdapter(libvirt, readings, {
+    periods: {
+      fullMs: config.telemetry.fullPeriodMs,
+      fastMs: config.telemetry.fastPeriodMs,
+      blockMs: BLOCK_PERIOD_MS,
+    },
+    onFailure: (cause) => logger.warn({ err: cause }, 'a reading failed'),
+    ...foundation.adapter,
+  });
+  const engine = new Engine(
+    {
+      clock: systemClock,
+      forecaster,
+      ledger,
+      hypervisor: adapter.hypervisor,
+      actuators: adapter.actuators,
+      window: adapter.window,
+      telemetry: adapter.telemetry,
+      log: logger,
+      newId: newLeaseId,
+    },
+    enginePolicy(config),
+  );
+  const undo: (() => Promise<void> | void)[] = [() => ledger.close(), () => adapter.close()];
+  try {
+    await engine.start();
+    const tick = setInterval(() => engine.tick(), config.engine.tickMs);
+    undo.push(
+      () => engine.stop(),
+      () => clearInterval(tick),
+    );
+    const service = await Service.start({ engine, config, version: packageVersion(), logger });
+    undo.push(() => service.drain(config.service.drainTimeoutMs));
+  } catch (error) {
+    await unwind(undo);
+    throw error;
+  }
+  return { engine, stop: () => unwind(undo) };
+}
+
+/** Disk counters cost libvirt far more than the rest and change a lease little: a tenth of the full cadence. */
+const BLOCK_PERIOD_MS = 10_000;
+
+async function hostFoundation(
+  config: Config,
+  logger: Log,
+  undo: (() => Promise<void> | void)[],
+): Promise<Foundation> {
+  // Loaded here, so that a command that never serves needs neither libvirt nor the kernels.
+  const { NativeLibvirt } = await import('../libvirt-adapter/native/connection.ts');
+  const { ProcessReadings } = await import('../libvirt-adapter/process-readings.ts');
+  const { openIcountCounter } = await import('../libvirt-adapter/icount-counter.ts');
+  const { canShapeTaps } = await import('../libvirt-adapter/tap-shaping.ts');
+  const { ParametricForecaster } = await import('./forecast/parametric-forecaster.ts');
+  const forecaster = await ParametricForecaster.create();
+  const ledger = LmdbLedger.open(join(config.stateDir, 'ledger'));
+  const { libvirt: settings } = config;
+  const libvirt = await NativeLibvirt.open(settings.uri, {
+    keepalive: { intervalS: settings.keepaliveIntervalS, count: settings.keepaliveCount },
+    openTimeoutMs: settings.openTimeoutMs,
+    timeoutsMs: {
+      stats: settings.statsTimeoutMs,
+      control: settings.controlTimeoutMs,
+      slow: settings.slowTimeoutMs,
+    },
+  });
+  undo.push(() => libvirt.close());
+  logger.info({ uri: settings.uri, versions: await libvirt.versions() }, 'connected to libvirt');
+  return {
+    libvirt,
+    readings: new ProcessReadings(),
+    forecaster,
+    ledger,
+    adapter: { openCounter: openIcountCounter, tapShaping: canShapeTaps() },
+  };
+}
+
+/** Newest first, each even if an earlier one failed; the first failure is what the caller hears. */
+async function unwind(undo: (() => Promise<void> | void)[]): Promise<void> {
+  const failures: unknown[] = [];
+  for (const step of undo.splice(0).reverse()) {
+    try {
+      await step();
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  if (failures.length > 0) throw failures[0];
+}
+
+/** The operator's configuration in the engine's terms. */
+export function enginePolicy(config: Config): EnginePolicy {
+  const { engine, host } = config;
+  const adjust = (headroomFraction: number): AdjustPolicy => ({
+    headroomFraction,
+    limitFraction: engine.limitFraction,
+    emergencyFraction: engine.emergencyFraction,
+    shrinkStepFraction: engine.shrinkStepFraction,
+    deadbandFraction: engine.deadbandFraction,
+    cooldownMs: engine.cooldownMs,
+  });
+  const { cpu, memory, disk, net } = engine.headroomFraction;
+  return {
+    mode: host.mode,
+    capacity: {
+      overcommit: { cpu: host.overcommit.cpu, memory: host.overcommit.memory },
+      reserved: {
+        cpuMillicores: host.reserved.cpuMillicores,
+        memoryBytes: host.reserved.memoryMib * MIB,
+      },
+    },
+    needs: {
+      levels: engine.quantile,
+      headroomFraction: engine.headroomFraction,
+      rateLimitRunsMin: engine.rateLimitRunsMin,
+    },
+    adjust: { cpu: adjust(cpu), memory: adjust(memory), disk: adjust(disk), net: adjust(net) },
+    tickMs: engine.tickMs,
+    queueMax: engine.queueMax,
+    actuationTimeoutMs: engine.actuationTimeoutMs,
+  };
+}
+
+let lastIdMs = 0;
+
+/** Lease ids sort by time: milliseconds in base 36, never the same twice in this process, then eight random characters. */
+function newLeaseId(): string {
+  lastIdMs = Math.max(Date.now(), lastIdMs + 1);
+  return `${lastIdMs.toString(36).padStart(9, '0')}-${randomBytes(6).toString('base64url')}`;
+}
