@@ -51,7 +51,7 @@ export function runRowsAt(slot: i32): usize {
 export function runOutputsAt(slot: i32): usize {
   return layout.workloadAt(slot) + layout.W_Y;
 }
-/** f64[OUTPUTS, 8]: candidate, runs, mean, s2, owner of the inverse, mask, largest value, free. */
+/** f64[OUTPUTS, 8]: candidate, runs, mean, s2, owner of the inverse, mask, noise deviation, free. */
 export function fittedAt(slot: i32): usize {
   return layout.workloadAt(slot) + layout.W_PARAM;
 }

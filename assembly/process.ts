@@ -42,23 +42,23 @@ import { addScaled, dot, factor, invertLower } from './linear';
 
 // Fields of one output's line in W_PARAM.
 const P_CANDIDATE: usize = 0; // which of the grid
-export const P_OBSERVED: usize = 8; //  runs that taught this output
+const P_OBSERVED: usize = 8; //   runs that taught this output
 const P_MEAN: usize = 16; //      mean of y, newer runs weighing more
 const P_S2: usize = 24;
 const P_OWNER: usize = 32; //     output whose inverse this one shares
 const P_MASK: usize = 40; //      u64, bit i: run i taught this output
-export const P_TOP: usize = 48; //      largest y learned
+const P_NOISE: usize = 48; //     deviation of what the parameters do not explain
 
-const SHAPES: i32 = 6;
-const NOISES: i32 = 7;
+const SHAPES: i32 = 8;
+const NOISES: i32 = 6;
 
 /** Half-life, in runs, of a run's weight. Long enough that 20 runs all count, short enough to leave a past behind. */
 const AGE_HALF: f64 = 16.0;
 /** Variance of log usage before any run, and how many runs that belief is worth. */
-const S2_PRIOR: f64 = 0.15;
+const S2_PRIOR: f64 = 0.2;
 const NU_PRIOR: f64 = 3.0;
 /** Hyperparameters picked by the same residuals make them look smaller: they cost this many of them, or half. */
-const CHOSEN: f64 = 3.0;
+const CHOSEN: f64 = 4.0;
 const CHOSEN_SHARE_MAX: f64 = 0.5;
 /** Numeric coordinates start with variance 1 (a factor e in the parameter), worth this many runs. */
 const SCALE_PRIOR: f64 = 1.0;
@@ -68,11 +68,11 @@ const Z_MAX: f64 = 6.0;
 const SQRT5: f64 = 2.23606797749979;
 
 // Shapes in the order of growing freedom; ties go to the first.
-const LINEAR = memory.data<f64>([1.0, 1.0, 1.0, 1.0, 0.3, 1.0]);
-const QUADRATIC = memory.data<f64>([0.0, 0.1, 0.0, 0.1, 0.0, 0.0]);
-const MATERN = memory.data<f64>([0.0, 0.0, 0.3, 0.3, 1.0, 1.0]);
-const LENGTH = memory.data<f64>([1.0, 1.0, 2.0, 2.0, 4.0, 1.0]);
-const NOISE = memory.data<f64>([0.1, 0.03, 0.01, 0.003, 0.001, 0.3, 1.0]);
+const LINEAR = memory.data<f64>([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.3]);
+const QUADRATIC = memory.data<f64>([0.0, 0.03, 0.1, 0.0, 0.03, 0.0, 0.0, 0.0]);
+const MATERN = memory.data<f64>([0.0, 0.0, 0.0, 0.1, 0.1, 0.3, 1.0, 1.0]);
+const LENGTH = memory.data<f64>([1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 1.0, 4.0]);
+const NOISE = memory.data<f64>([0.1, 0.03, 0.01, 0.003, 0.3, 1.0]);
 
 function element(base: usize, i: i32): f64 {
   return load<f64>(base + ((<usize>i) << 3));
@@ -92,9 +92,9 @@ function covariance(shape: i32, inner: f64, distance2: f64): f64 {
   return k;
 }
 
-export function age(p: usize, i: i32): f64 {
+function age(p: usize, i: i32): f64 {
   const behind = (load<i32>(p + W_HEAD) - 1 - i + RUNS_MAX) % RUNS_MAX;
-  return Math.exp((0.6931471805599453 / AGE_HALF) * <f64>behind);
+  return Math.exp((Math.LN2 / AGE_HALF) * <f64>behind);
 }
 
 /** Standardise one request's coordinates by the workload's statistics: NaN becomes 0, the mean. */
@@ -224,7 +224,7 @@ function scaleOf(n: i32, mask: u64, noise: f64): f64 {
   let sum = NU_PRIOR * S2_PRIOR;
   let count = 0.0;
   for (let i = 0; i < n; ++i) {
-    if (((mask >> (<u64>i)) & 1) === 0) continue;
+    if (((mask >> <u64>i) & 1) === 0) continue;
     sum += squareAt(i) / varianceAt(i, noise);
     count += 1.0;
   }
@@ -235,7 +235,7 @@ function scaleOf(n: i32, mask: u64, noise: f64): f64 {
 function likelihood(n: i32, mask: u64, noise: f64, s2: f64): f64 {
   let sum = 0.0;
   for (let i = 0; i < n; ++i) {
-    if (((mask >> (<u64>i)) & 1) === 0) continue;
+    if (((mask >> <u64>i) & 1) === 0) continue;
     const variance = s2 * varianceAt(i, noise);
     sum -= (0.5 * (Math.log(variance) + squareAt(i) / variance)) / element(vector(AGES), i);
   }
@@ -251,7 +251,6 @@ function centre(p: usize, n: i32, output: i32): u64 {
   let weight = 0.0;
   let sum = 0.0;
   let count = 0.0;
-  let top = -Infinity;
   for (let i = 0; i < n; ++i) {
     const value = element(y, i);
     if (isNaN(value)) continue;
@@ -260,7 +259,6 @@ function centre(p: usize, n: i32, output: i32): u64 {
     weight += w;
     sum += w * value;
     count += 1.0;
-    top = max(top, value);
   }
   const mean = weight > 0.0 ? sum / weight : 0.0;
   memory.fill(centred, 0, LINE);
@@ -271,7 +269,6 @@ function centre(p: usize, n: i32, output: i32): u64 {
   store<u64>(param + P_MASK, mask);
   store<f64>(param + P_MEAN, mean);
   store<f64>(param + P_OBSERVED, count);
-  store<f64>(param + P_TOP, top);
   return mask;
 }
 
@@ -331,7 +328,10 @@ function settle(p: usize, n: i32, output: i32): void {
   }
   diagonal(n, inverse);
   solve(n, inverse, vector(CENTRED + output), vector(ALPHA));
-  store<f64>(param + P_S2, scaleOf(n, mask, element(NOISE, candidateOf(p, output) % NOISES)));
+  const noise = element(NOISE, candidateOf(p, output) % NOISES);
+  const s2 = scaleOf(n, mask, noise);
+  store<f64>(param + P_S2, s2);
+  store<f64>(param + P_NOISE, Math.sqrt(s2 * noise));
   memory.copy(p + W_ALPHA + <usize>output * LINE, vector(ALPHA), LINE);
 }
 

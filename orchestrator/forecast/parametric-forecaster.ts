@@ -70,7 +70,7 @@ export interface OutputDescription {
   readonly noiseFraction: number;
 }
 
-/** Params, workload and tenant never contain a NUL that could join two keys: it is refused here. */
+/** The tenant's length first, so that no two pairs of names make the same key. */
 function keyOf(tenant: string, workload: string): string {
   return `${tenant.length}:${tenant}${workload}`;
 }
@@ -171,7 +171,7 @@ export class ParametricForecaster implements Forecaster {
     return Array.from({ length: OUTPUTS }, (_, output) => ({
       output: PROFILE_FIELDS[output] ?? 'durationS',
       runs: fitted[output * 8 + 1] as number,
-      noiseFraction: fitted[output * 8 + 7] as number,
+      noiseFraction: fitted[output * 8 + 6] as number,
     }));
   }
 

@@ -1,5 +1,6 @@
 // Time of one forecast, one reading and one lesson with a full workload, beside a calibration loop of the same run.
 // Prints one JSON document; times in microseconds, best of five interleaved rounds.
+import type { Outcome } from '../../orchestrator/core/forecast.ts';
 import { ParametricForecaster } from '../../orchestrator/forecast/parametric-forecaster.ts';
 import { hiddenWorkload, outcomeOf, randomFrom, requestOf, sampleOf } from '../unit/hidden-workload.ts';
 
@@ -24,6 +25,15 @@ function timesUs(calls: number, work: (i: number) => unknown): number[] {
   return times.sort((a, b) => a - b);
 }
 
+/** A run in which every field was read, so that every output has a model. */
+function fullOutcome(i: number): Outcome {
+  const outcome = outcomeOf('g', 'full', params[i % params.length] ?? {}, random);
+  const rate = (outcome.peak.memoryBytes as number) * (0.5 + random());
+  const rates = { diskReadBytesPerS: rate, diskWriteBytesPerS: rate / 2, netRxBytesPerS: rate / 9 };
+  const peak = { ...outcome.peak, ...rates, netTxBytesPerS: rate / 30, instructionsPerS: rate * 7 };
+  return { ...outcome, peak };
+}
+
 const createdFrom = performance.now();
 const forecaster = await ParametricForecaster.create();
 const createMs = performance.now() - createdFrom;
@@ -31,14 +41,14 @@ const random = randomFrom(1);
 const params = Array.from({ length: 512 }, () => hiddenWorkload.draw(random));
 for (let i = 0; i < 128; i += 1) {
   forecaster.observe(sampleOf('g', i, random));
-  forecaster.learn(outcomeOf('g', 'full', params[i] ?? {}, random));
+  forecaster.learn(fullOutcome(i));
 }
 
 const works: Record<Work, (i: number) => unknown> = {
   forecast: (i) => forecaster.forecast(requestOf('g', 'full', params[i % params.length] ?? {})),
   forecastColdStart: (i) => forecaster.forecast(requestOf('g', 'never', params[i % params.length] ?? {})),
   observe: (i) => forecaster.observe(sampleOf('g', i, random)),
-  learn: (i) => forecaster.learn(outcomeOf('g', 'full', params[i % params.length] ?? {}, random)),
+  learn: (i) => forecaster.learn(fullOutcome(i)),
   calibration: calibrate,
 };
 const best: Partial<Record<Work, { p50: number; p99: number }>> = {};
