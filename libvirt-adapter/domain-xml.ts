@@ -144,8 +144,8 @@ export function instructionCounterFile(domain: DomainDescription): string | unde
   const { qemuArguments } = domain;
   for (const [i, argument] of qemuArguments.entries()) {
     if (argument !== '-plugin') continue;
-    const out = (qemuArguments[i + 1] ?? '').split(',').find((part) => part.startsWith('out='));
-    if (out !== undefined) return out.slice('out='.length);
+    const out = /(?:^|,)out=((?:[^,]|,,)+)/.exec(qemuArguments[i + 1] ?? '')?.[1];
+    if (out !== undefined) return out.replaceAll(',,', ','); // QEMU reads two commas as one
   }
   return undefined;
 }

@@ -80,3 +80,24 @@ export class ManualClock implements TimerClock {
 function followPromises(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
+
+/** Longest a settling takes before the work counts as stuck. */
+const SETTLE_MS_MAX = 600_000;
+const SETTLE_STEP_MS = 20;
+
+/** Move time until `work` has settled; its outcome. Stuck work fails after ten minutes of its time. */
+export async function settle<T>(clock: ManualClock, work: Promise<T>): Promise<T> {
+  let isSettled = false;
+  const done = () => {
+    isSettled = true;
+  };
+  work.then(done, done);
+  const startMs = clock.monotonicMs();
+  await clock.advance(0);
+  while (!isSettled) {
+    if (clock.monotonicMs() - startMs > SETTLE_MS_MAX)
+      throw new Error(`not settled within ${SETTLE_MS_MAX} ms`);
+    await clock.advance(SETTLE_STEP_MS);
+  }
+  return work;
+}

@@ -1,0 +1,307 @@
+import t from 'tap';
+import { createLibvirtAdapter, type LibvirtAdapter } from '../../libvirt-adapter/adapter.ts';
+import type { TimerClock } from '../../libvirt-adapter/clock.ts';
+import type { HostReadings, OpenInstructionCounter } from '../../libvirt-adapter/host-readings.ts';
+import type { Libvirt } from '../../libvirt-adapter/libvirt.ts';
+import type { GuestFacts, GuestId } from '../../orchestrator/core/guest.ts';
+import type { GuestEvent } from '../../orchestrator/core/ports.ts';
+import { type Entitlement, MIB } from '../../orchestrator/core/profile.ts';
+import type { GuestSample } from '../../orchestrator/core/sample.ts';
+
+/**
+ * A hypervisor with one running guest to try the adapter on. The guest has 1 of 4 vCPUs plugged, an agent that
+ * answers, a balloon between 128 and 512 MiB that stands at 128, 256 MiB of virtio-mem with nothing plugged, one disk
+ * and one tap, no limits, and is of a kind whose vCPUs must not be unplugged.
+ */
+export interface Harness {
+  readonly libvirt: Libvirt;
+  readonly readings: HostReadings;
+  readonly openCounter?: OpenInstructionCounter;
+  readonly guest: GuestId;
+  readonly clock: TimerClock;
+  /** Let time pass until `work` has settled. */
+  settle<T>(work: Promise<T>): Promise<T>;
+  wait(ms: number): Promise<void>;
+  /** Keep every vCPU of the guest busy for a time; resolves once it is. */
+  makeBusy(forMs: number): Promise<void>;
+}
+
+const MEMORY_BASE = 128 * MIB;
+const MEMORY_MORE = 320 * MIB;
+/** Above the balloon's maximum by half of the virtio-mem. */
+const MEMORY_MOST = (512 + 128) * MIB;
+const LIVE = { live: true };
+const never = new AbortController().signal;
+
+function isNear(actual: number | undefined, expected: number, within: number): boolean {
+  return actual !== undefined && Math.abs(actual - expected) <= within;
+}
+
+/** Poll a condition that libvirt promises only for later. */
+async function eventually<T>(
+  harness: Harness,
+  read: () => Promise<T>,
+  holds: (value: T) => boolean,
+): Promise<T> {
+  for (let i = 0; ; i += 1) {
+    const value = await harness.settle(read());
+    if (holds(value) || i >= 50) return value;
+    await harness.wait(100);
+  }
+}
+
+/**
+ * The cases every hypervisor behind the adapter has to pass, as subtests in an order in which each leaves the guest as
+ * it found it.
+ */
+export function hypervisorContract(harness: Harness): void {
+  const { libvirt, guest, settle, wait } = bound(harness);
+  const adapter = createLibvirtAdapter(libvirt, harness.readings, {
+    clock: harness.clock,
+    ...(harness.openCounter && { openCounter: harness.openCounter }),
+  });
+  const inspect = () => settle(adapter.hypervisor.inspect(guest));
+  const change = (
+    actuator: keyof LibvirtAdapter['actuators'],
+    target: Partial<Entitlement>,
+    signal = never,
+  ) => settle(adapter.actuators[actuator].apply(guest, { ...base.entitlement, ...target }, signal));
+  const restore = (actuator: keyof LibvirtAdapter['actuators']) =>
+    settle(adapter.actuators[actuator].restore(guest, base, never));
+  let base: GuestFacts;
+
+  t.teardown(() => adapter.close());
+
+  t.test('a guest is described as it is', async (t) => {
+    base = await inspect();
+    t.match(base, {
+      id: guest,
+      state: 'running',
+      entitlement: { cpuMillicores: 1000, vcpuCount: 1 },
+      ceiling: { cpuMillicores: 4000, vcpuCount: 4, memoryBytes: 768 * MIB },
+      capabilities: { vcpuPlug: true, vcpuUnplug: false, agent: true, balloon: true, virtioMem: true },
+      vcpusPlugged: 1,
+      cpuLimited: false,
+    });
+    t.ok(isNear(base.entitlement.memoryBytes, MEMORY_BASE, MIB), `${base.entitlement.memoryBytes}`);
+    const listed = (await settle(adapter.hypervisor.guests())).find(({ id }) => id === guest);
+    t.strictSame(listed, base, 'the list says the same');
+  });
+
+  t.test('a guest that does not exist is so in every answer', async (t) => {
+    const nobody = '00000000-0000-4000-8000-000000000000';
+    await t.rejects(settle(adapter.hypervisor.inspect(nobody)), { code: 'GUEST_NOT_FOUND' });
+    for (const actuator of Object.values(adapter.actuators)) {
+      const target = {
+        cpuMillicores: 500,
+        vcpuCount: 1,
+        memoryBytes: MEMORY_BASE,
+        diskReadBytesPerS: 1e6,
+        netRxBytesPerS: 1e6,
+      };
+      await t.rejects(
+        settle(actuator.apply(nobody, target, never)),
+        { code: 'GUEST_NOT_FOUND' },
+        actuator.resource,
+      );
+      await t.rejects(settle(actuator.read(nobody)), { code: 'GUEST_NOT_FOUND' }, actuator.resource);
+    }
+  });
+
+  t.test('CPU grows on the host and in the guest, and goes back as far as is safe', async (t) => {
+    t.strictSame(await change('cpu', { cpuMillicores: 1500, vcpuCount: 2 }), {
+      cpuMillicores: 1500,
+      vcpuCount: 2,
+    });
+    const seen = await settle(adapter.window.see(guest, never));
+    t.equal(seen?.vcpusOnline, 2, 'read inside the guest');
+    t.match(await inspect(), {
+      entitlement: { cpuMillicores: 1500, vcpuCount: 2 },
+      cpuLimited: true,
+      vcpusPlugged: 2,
+    });
+
+    t.strictSame(await restore('cpu'), { cpuMillicores: 1000, vcpuCount: 1 });
+    const after = await inspect();
+    t.match(after.entitlement, { cpuMillicores: 1000, vcpuCount: 1 });
+    t.equal(after.vcpusPlugged, 2, 'a plugged vCPU stays: unplugging it is not safe here');
+    t.ok(after.cpuLimited, 'and so does the quota that holds it to the baseline');
+
+    t.strictSame(await change('cpu', { cpuMillicores: 1800, vcpuCount: 2 }), {
+      cpuMillicores: 1800,
+      vcpuCount: 2,
+    });
+    t.equal((await settle(adapter.window.see(guest, never)))?.vcpusOnline, 2, 'online again without a plug');
+    await restore('cpu');
+  });
+
+  t.test('a quota is what the guest can use, on the whole domain', async (t) => {
+    const samples: GuestSample[] = [];
+    const stop = adapter.telemetry.onSample((sample) => samples.push(sample));
+    adapter.telemetry.watch(new Map([[guest, { fast: true }]]));
+    await change('cpu', { cpuMillicores: 400, vcpuCount: 1 });
+    await harness.makeBusy(6_000);
+    await wait(5_000);
+    adapter.telemetry.watch(new Map());
+    stop();
+    for (const cadence of ['full', 'fast'] as const) {
+      const mine = samples.filter((sample) => sample.cadence === cadence);
+      const usage = mine.flatMap(({ usage }) => usage.cpuMillicores ?? []);
+      const peak = Math.max(...usage.slice(-Math.ceil(usage.length / 2)));
+      t.ok(
+        isNear(peak, 400, 80),
+        `${cadence}: peak of ${mine.length} samples is ${Math.round(peak)} millicores`,
+      );
+    }
+    const delays = samples.flatMap(({ vcpus }) => vcpus?.map((vcpu) => vcpu.delayFraction) ?? []);
+    t.ok(Math.max(...delays) > 0.1, 'the vCPU thread waits while it is held back');
+    await restore('cpu');
+  });
+
+  t.test('memory grows by the balloon, then by virtio-mem, and comes back', async (t) => {
+    const before = await settle(adapter.window.see(guest, never));
+    const more = await change('memory', { memoryBytes: MEMORY_MORE });
+    t.ok(isNear(more.memoryBytes, MEMORY_MORE, MIB), `balloon: ${more.memoryBytes}`);
+    const grown = await settle(adapter.window.see(guest, never));
+    const gained = (grown?.memTotalBytes ?? 0) - (before?.memTotalBytes ?? 0);
+    t.ok(isNear(gained, MEMORY_MORE - MEMORY_BASE, 8 * MIB), `the guest sees ${gained} bytes more`);
+
+    const most = await change('memory', { memoryBytes: MEMORY_MOST });
+    t.ok(isNear(most.memoryBytes, MEMORY_MOST, 3 * MIB), `with virtio-mem: ${most.memoryBytes}`);
+    t.ok(isNear((await inspect()).entitlement.memoryBytes, MEMORY_MOST, 3 * MIB));
+    t.ok(isNear((await settle(adapter.actuators.memory.read(guest))).memoryBytes, MEMORY_MOST, 3 * MIB));
+
+    const back = await restore('memory');
+    t.ok(isNear(back.memoryBytes, MEMORY_BASE, MIB), `restored: ${back.memoryBytes}`);
+  });
+
+  t.test('more memory than there is gives what there is', async (t) => {
+    const held = await change('memory', { memoryBytes: 4096 * MIB });
+    t.ok(isNear(held.memoryBytes, 768 * MIB, 3 * MIB), `${held.memoryBytes}`);
+    await restore('memory');
+  });
+
+  t.test('an aborted change answers with what the guest has so far', async (t) => {
+    const startMs = harness.clock.monotonicMs();
+    const held = await change('memory', { memoryBytes: MEMORY_MORE }, AbortSignal.abort());
+    t.ok(harness.clock.monotonicMs() - startMs < 2_000, 'it does not wait');
+    t.type(held.memoryBytes, 'number');
+    await restore('memory');
+  });
+
+  t.test('disk limits come and go', async (t) => {
+    const limits = { diskReadBytesPerS: 2_000_000, diskWriteBytesPerS: 1_000_000 };
+    t.strictSame(await change('disk', limits), limits);
+    t.match((await inspect()).entitlement, limits);
+    t.strictSame(await restore('disk'), {});
+    t.notMatch((await inspect()).entitlement, { diskReadBytesPerS: Number });
+  });
+
+  t.test('net limits are in force or refused by name', async (t) => {
+    const limits = { netRxBytesPerS: 2_000_000, netTxBytesPerS: 1_000_000 };
+    const outcome = await change('net', limits).catch((error: unknown) => error);
+    if (outcome instanceof Error) {
+      t.match(outcome, { code: 'NOT_SUPPORTED' });
+      t.strictSame(await settle(adapter.actuators.net.read(guest)), {}, 'and nothing is claimed');
+      return;
+    }
+    t.strictSame(outcome, limits);
+    t.strictSame(await restore('net'), {});
+  });
+
+  t.test('a change by someone else is told and read', async (t) => {
+    const events: GuestEvent[] = [];
+    const stop = adapter.hypervisor.onGuestEvent((event) => events.push(event));
+    const ref = { uuid: guest, name: '', id: -1 };
+    await settle(libvirt.setSchedulerParameters(ref, { global_quota: 70_000n }, LIVE));
+    await settle(libvirt.setBlockIoTune(ref, 'vda', { read_bytes_sec: 3_000_000n }, LIVE));
+    await settle(libvirt.setMemory(ref, BigInt(MEMORY_MORE / 1024), LIVE));
+    const told = (resource: string) =>
+      events.some((event) => event.kind === 'tuned' && event.resource === resource);
+    for (const resource of ['cpu', 'disk', 'memory']) {
+      t.ok(await eventually(harness, async () => told(resource), Boolean), `${resource} is told`);
+    }
+    t.match(await settle(adapter.actuators.cpu.read(guest)), { cpuMillicores: 700 });
+    t.strictSame(await settle(adapter.actuators.disk.read(guest)), { diskReadBytesPerS: 3_000_000 });
+    stop();
+    for (const resource of ['cpu', 'disk', 'memory'] as const) await restore(resource);
+  });
+
+  t.test('samples carry what was read and nothing else', async (t) => {
+    const samples: GuestSample[] = [];
+    const stop = adapter.telemetry.onSample((sample) => samples.push(sample));
+    adapter.telemetry.watch(new Map([[guest, { fast: true }]]));
+    await wait(5_500);
+    const full = samples.filter((sample) => sample.cadence === 'full');
+    const fast = samples.filter((sample) => sample.cadence === 'fast');
+    t.ok(full.length >= 3 && full.length <= 6, `${full.length} full samples in 5.5 s`);
+    t.ok(fast.length >= 25, `${fast.length} fast samples in 5.5 s`);
+    const last = full.at(-1);
+    t.match(last, {
+      guest,
+      usage: { cpuMillicores: Number, memoryBytes: Number, diskReadBytesPerS: Number },
+    });
+    t.match(last?.memory, {
+      balloonBytes: Number,
+      usableBytes: Number,
+      availableBytes: Number,
+      rssBytes: Number,
+    });
+    const used = last?.usage.memoryBytes ?? 0;
+    t.ok(used > 0 && used <= MEMORY_MORE, `used memory is ${used}`);
+    t.equal(fast.at(-1)?.usage.memoryBytes, undefined, "the host alone does not know the guest's memory");
+    if (harness.openCounter) t.ok((last?.usage.instructionsPerS ?? 0) > 0, 'instructions are counted');
+    for (const sample of samples) {
+      const values = Object.values(sample.usage);
+      t.ok(
+        values.every((value) => Number.isFinite(value) && value >= 0),
+        'no rate is negative or not a number',
+      );
+    }
+    stop();
+    adapter.telemetry.watch(new Map());
+  });
+
+  t.test('a pause is told, flagged and survived', async (t) => {
+    const samples: GuestSample[] = [];
+    const events: string[] = [];
+    const stop = [
+      adapter.telemetry.onSample((sample) => samples.push(sample)),
+      adapter.hypervisor.onGuestEvent((event) => events.push(event.kind)),
+    ];
+    const ref = { uuid: guest, name: '', id: -1 };
+    adapter.telemetry.watch(new Map([[guest, { fast: false }]]));
+    await wait(2_200);
+    await settle(libvirt.suspendDomain(ref));
+    t.equal((await inspect()).state, 'paused');
+    await wait(1_500);
+    await settle(libvirt.resumeDomain(ref));
+    await wait(2_500);
+    t.strictSame(
+      events.filter((kind) => kind !== 'tuned'),
+      ['paused', 'resumed'],
+    );
+    t.ok(
+      samples.some(({ flags }) => flags.includes('paused')),
+      'a sample that held the pause says so',
+    );
+    t.notOk(samples.at(-1)?.flags.includes('paused'), 'a later one does not');
+    for (const done of stop) done();
+    adapter.telemetry.watch(new Map());
+  });
+
+  t.test('the guest is as it was', async (t) => {
+    const { entitlement } = await inspect();
+    t.match(entitlement, { cpuMillicores: 1000, vcpuCount: 1 });
+    t.ok(isNear(entitlement.memoryBytes, MEMORY_BASE, MIB), `${entitlement.memoryBytes}`);
+  });
+}
+
+function bound(harness: Harness) {
+  return {
+    libvirt: harness.libvirt,
+    guest: harness.guest,
+    settle: <T>(work: Promise<T>) => harness.settle(work),
+    wait: (ms: number) => harness.wait(ms),
+  };
+}
