@@ -2,17 +2,18 @@ import { readdir, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { runCommandBinary } from './command.ts';
 
+const ELF_MAGIC = '7f454c46';
+const GZIP_MAGIC = '1f8b';
+
 /** Programs that unpack a kernel payload or a module to standard output, by the magic bytes of what they read. */
 const UNPACKERS = [
   { magic: '02214c18', command: ['lz4', '-dcq'] },
   { magic: '28b52ffd', command: ['zstd', '-dcq'] },
   { magic: 'fd377a58', command: ['xz', '-dc'] },
-  { magic: '1f8b', command: ['gzip', '-dc'] },
+  { magic: GZIP_MAGIC, command: ['gzip', '-dc'] },
   { magic: '5d0000', command: ['xz', '--format=lzma', '-dc'] },
   { magic: '425a68', command: ['bzip2', '-dc'] },
 ] as const;
-
-const ELF_MAGIC = '7f454c46';
 
 /** Offsets in the boot header. Source: the kernel's Documentation/arch/x86/boot.rst. */
 const SETUP_SECTORS = 0x1f1;
@@ -41,9 +42,10 @@ export async function extractVmlinux(bzImage: Buffer): Promise<Buffer> {
   }
   const setupBytes = ((bzImage[SETUP_SECTORS] || 4) + 1) * SECTOR_BYTES;
   const start = setupBytes + bzImage.readUInt32LE(PAYLOAD_OFFSET);
-  // The last four bytes of the payload are its unpacked length, which the unpackers do not expect.
-  const payload = bzImage.subarray(start, start + bzImage.readUInt32LE(PAYLOAD_LENGTH) - 4);
-  const vmlinux = await unpack(payload, 'the kernel image');
+  const payload = bzImage.subarray(start, start + bzImage.readUInt32LE(PAYLOAD_LENGTH));
+  // The kernel's build appends the unpacked length, which the unpackers do not expect; gzip has one of its own.
+  const isGzip = payload.subarray(0, 2).toString('hex') === GZIP_MAGIC;
+  const vmlinux = await unpack(isGzip ? payload : payload.subarray(0, -4), 'the kernel image');
   if (vmlinux.subarray(0, 4).toString('hex') !== ELF_MAGIC)
     throw new Error('the kernel payload is not an ELF file');
   return vmlinux;
