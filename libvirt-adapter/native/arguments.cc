@@ -97,7 +97,8 @@ Parameters Arguments::parameters() {
     if (name.size() >= VIR_TYPED_PARAM_FIELD_LENGTH) refuse("parameters with names under 80 bytes");
     const Napi::Value type = cells.Get(1U);
     if (!is_integer_of<std::int32_t>(type)) refuse("parameters with a numeric type");
-    parameters.emplace_back(std::move(name), typed_value(type.As<Napi::Number>().Int32Value(), cells.Get(2U)));
+    parameters.emplace_back(std::move(name),
+                            typed_value(type.As<Napi::Number>().Int32Value(), cells.Get(2U)));
   }
   return parameters;
 }
@@ -109,7 +110,8 @@ TypedValue Arguments::typed_value(std::int32_t type, const Napi::Value& value) c
       if (!is_integer_of<std::int32_t>(value)) refuse("parameters whose int is an integer of 32 bits");
       return value.As<Napi::Number>().Int32Value();
     case VIR_TYPED_PARAM_UINT:
-      if (!is_integer_of<std::uint32_t>(value)) refuse("parameters whose uint is an integer from 0 to 4294967295");
+      if (!is_integer_of<std::uint32_t>(value))
+        refuse("parameters whose uint is an integer from 0 to 4294967295");
       return value.As<Napi::Number>().Uint32Value();
     case VIR_TYPED_PARAM_LLONG: {
       const std::int64_t number = value.IsBigInt() ? value.As<Napi::BigInt>().Int64Value(&lossless) : 0;
@@ -127,8 +129,10 @@ TypedValue Arguments::typed_value(std::int32_t type, const Napi::Value& value) c
     case VIR_TYPED_PARAM_BOOLEAN:
       if (!value.IsBoolean()) refuse("parameters whose boolean is a boolean");
       return value.As<Napi::Boolean>().Value();
-    case VIR_TYPED_PARAM_STRING: return checked_text(value);
-    default: refuse("parameters with a type of virTypedParameterType");
+    case VIR_TYPED_PARAM_STRING:
+      return checked_text(value);
+    default:
+      refuse("parameters with a type of virTypedParameterType");
   }
 }
 

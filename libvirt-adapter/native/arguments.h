@@ -12,7 +12,8 @@
 
 namespace foreshade {
 
-/// Every reader takes the next argument, and throws Napi::TypeError, which names the call and the position, when it breaks the rule.
+/// Every reader takes the next argument, and throws Napi::TypeError, which names the call and the position,
+/// when it breaks the rule.
 class Arguments {
  public:
   Arguments(std::string call, Napi::Array values) : call_(std::move(call)), values_(values) {}

@@ -59,7 +59,8 @@ Encode parameters(const virTypedParameter* items, int count) {
   return [copy = copy_parameters(items, count)](Napi::Env env) { return encode_parameters(env, copy); };
 }
 
-/// A getter of libvirt's older kind: asked with no room it says how many there are, asked again it fills them.
+/// A getter of libvirt's older kind: asked with no room it says how many there are, asked again it fills
+/// them.
 template <typename Get>
 Encode counted_parameters(Connection& connection, Get get) {
   int count = 0;
@@ -134,7 +135,8 @@ Decode domain_xml_flags() {
 template <auto Member>
 Decode set_device_parameters() {
   return on_domain([](Arguments& in) -> DomainWork {
-    return [device = in.text(), values = in.parameters(), flags = in.count()](Connection& c, virDomainPtr domain) {
+    return [device = in.text(), values = in.parameters(), flags = in.count()](Connection& c,
+                                                                              virDomainPtr domain) {
       const ParameterList list(c.library(), values);
       c.check((c.library().*Member)(domain, device.c_str(), list.get(), list.size(), flags));
       return nothing();
@@ -201,7 +203,8 @@ class StatsRecords {
 
 Encode all_domain_stats(Connection& c, std::uint32_t groups, std::uint32_t flags) {
   StatsRecords records(c.library());
-  const int count = c.check(c.library().virConnectGetAllDomainStats(c.get(), groups, records.address(), flags));
+  const int count =
+      c.check(c.library().virConnectGetAllDomainStats(c.get(), groups, records.address(), flags));
   return records.pack(count, c.keys());
 }
 
@@ -219,7 +222,8 @@ Encode some_domain_stats(Connection& c, const std::vector<std::string>& uuids, s
   StatsRecords records(c.library());
   if (handles.empty()) return records.pack(0, c.keys());
   handles.push_back(nullptr);
-  const int count = c.check(c.library().virDomainListGetStats(handles.data(), groups, records.address(), flags));
+  const int count =
+      c.check(c.library().virDomainListGetStats(handles.data(), groups, records.address(), flags));
   return records.pack(count, c.keys());
 }
 
@@ -292,8 +296,8 @@ unsigned char* map_of(const std::vector<unsigned char>& cpus) {
 
 // --- the table -------------------------------------------------------------------------------------------
 
-/// By the name of the libvirt function, which is also the `call` of its errors. GCC and Clang initialise captures
-/// in the order they are written, so they read as the order of the arguments.
+/// By the name of the libvirt function, which is also the `call` of its errors. GCC and Clang initialise
+/// captures in the order they are written, so they read as the order of the arguments.
 const std::unordered_map<std::string_view, Decode>& table() {
   static const auto* const calls = new std::unordered_map<std::string_view, Decode>{
       // Domains.
@@ -335,7 +339,8 @@ const std::unordered_map<std::string_view, Decode>& table() {
       {"virDomainResume", domain_only<&Library::virDomainResume>()},
       {"virDomainGetMetadata", on_domain([](Arguments& in) -> DomainWork {
          return [uri = in.text(), flags = in.count()](Connection& c, virDomainPtr domain) {
-           return owned_text(c, c.library().virDomainGetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, uri.c_str(), flags));
+           return owned_text(
+               c, c.library().virDomainGetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, uri.c_str(), flags));
          };
        })},
       {"virDomainSetMetadata", on_domain([](Arguments& in) -> DomainWork {
@@ -347,8 +352,8 @@ const std::unordered_map<std::string_view, Decode>& table() {
          };
        })},
       {"virDomainMigrateToURI3", on_domain([](Arguments& in) -> DomainWork {
-         return [uri = in.optional_text(), values = in.parameters(), flags = in.count()](Connection& c,
-                                                                                         virDomainPtr domain) {
+         return [uri = in.optional_text(), values = in.parameters(), flags = in.count()](
+                    Connection& c, virDomainPtr domain) {
            const ParameterList list(c.library(), values);
            c.check(c.library().virDomainMigrateToURI3(domain, pointer_or_null(uri), list.get(),
                                                       static_cast<unsigned int>(list.size()), flags));
@@ -359,7 +364,9 @@ const std::unordered_map<std::string_view, Decode>& table() {
       // Statistics.
       {"virConnectGetAllDomainStats",
        [](Arguments& in) -> Work {
-         return [groups = in.count(), flags = in.count()](Connection& c) { return all_domain_stats(c, groups, flags); };
+         return [groups = in.count(), flags = in.count()](Connection& c) {
+           return all_domain_stats(c, groups, flags);
+         };
        }},
       {"virDomainListGetStats",
        [](Arguments& in) -> Work {
@@ -393,10 +400,11 @@ const std::unordered_map<std::string_view, Decode>& table() {
          };
        })},
       {"virDomainSetVcpu", on_domain([](Arguments& in) -> DomainWork {
-         return [map = in.text(), online = in.truth(), flags = in.count()](Connection& c, virDomainPtr domain) {
-           c.check(c.library().virDomainSetVcpu(domain, map.c_str(), online ? 1 : 0, flags));
-           return nothing();
-         };
+         return
+             [map = in.text(), online = in.truth(), flags = in.count()](Connection& c, virDomainPtr domain) {
+               c.check(c.library().virDomainSetVcpu(domain, map.c_str(), online ? 1 : 0, flags));
+               return nothing();
+             };
        })},
       {"virDomainSetMemoryFlags", on_domain([](Arguments& in) -> DomainWork {
          return [kib = in.size(), flags = in.count()](Connection& c, virDomainPtr domain) {
@@ -405,14 +413,17 @@ const std::unordered_map<std::string_view, Decode>& table() {
          };
        })},
       {"virDomainPinVcpuFlags", on_domain([](Arguments& in) -> DomainWork {
-         return [vcpu = in.count(), cpus = in.bytes(), flags = in.count()](Connection& c, virDomainPtr domain) {
-           c.check(c.library().virDomainPinVcpuFlags(domain, vcpu, map_of(cpus), static_cast<int>(cpus.size()), flags));
-           return nothing();
-         };
+         return
+             [vcpu = in.count(), cpus = in.bytes(), flags = in.count()](Connection& c, virDomainPtr domain) {
+               c.check(c.library().virDomainPinVcpuFlags(domain, vcpu, map_of(cpus),
+                                                         static_cast<int>(cpus.size()), flags));
+               return nothing();
+             };
        })},
       {"virDomainPinEmulator", on_domain([](Arguments& in) -> DomainWork {
          return [cpus = in.bytes(), flags = in.count()](Connection& c, virDomainPtr domain) {
-           c.check(c.library().virDomainPinEmulator(domain, map_of(cpus), static_cast<int>(cpus.size()), flags));
+           c.check(
+               c.library().virDomainPinEmulator(domain, map_of(cpus), static_cast<int>(cpus.size()), flags));
            return nothing();
          };
        })},
@@ -427,11 +438,13 @@ const std::unordered_map<std::string_view, Decode>& table() {
       {"virDomainGetBlockIoTune", get_device_parameters<&Library::virDomainGetBlockIoTune>()},
       {"virDomainSetInterfaceParameters", set_device_parameters<&Library::virDomainSetInterfaceParameters>()},
       {"virDomainGetInterfaceParameters", get_device_parameters<&Library::virDomainGetInterfaceParameters>()},
-      {"virDomainSetSchedulerParametersFlags", set_parameters<&Library::virDomainSetSchedulerParametersFlags>()},
+      {"virDomainSetSchedulerParametersFlags",
+       set_parameters<&Library::virDomainSetSchedulerParametersFlags>()},
       {"virDomainGetSchedulerParametersFlags", on_domain([](Arguments& in) -> DomainWork {
          return [room = in.count(), flags = in.count()](Connection& c, virDomainPtr domain) {
            ParameterList list(c.library(), static_cast<int>(room));
-           c.check(c.library().virDomainGetSchedulerParametersFlags(domain, list.get(), list.size_address(), flags));
+           c.check(c.library().virDomainGetSchedulerParametersFlags(domain, list.get(), list.size_address(),
+                                                                    flags));
            return parameters(list.get(), list.size());
          };
        })},

@@ -94,7 +94,9 @@ void Connection::forget_domain(const std::string& uuid) {
 
 void Connection::set_keepalive(const OpenOptions& options) const {
   if (options.keepalive_interval_s == 0) return;
-  if (library_.virConnectSetKeepAlive(connection_, options.keepalive_interval_s, options.keepalive_count) >= 0) return;
+  if (library_.virConnectSetKeepAlive(connection_, options.keepalive_interval_s, options.keepalive_count) >=
+      0)
+    return;
   // A driver inside this process has no daemon to lose.
   const CallError error = library_.last_error();
   if (error.code != VIR_ERR_NO_SUPPORT) throw error;

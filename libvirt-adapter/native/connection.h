@@ -8,8 +8,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "library.h"
 #include "domain-name.h"
+#include "library.h"
 #include "mailbox.h"
 #include "stats.h"
 

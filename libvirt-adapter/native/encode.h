@@ -10,7 +10,8 @@
 
 namespace foreshade {
 
-/// Domains as one string, `uuid NUL name NUL id` NUL between rows: one JavaScript string instead of thousands.
+/// Domains as one string, `uuid NUL name NUL id` NUL between rows: one JavaScript string instead of
+/// thousands.
 Napi::Value encode_domains(Napi::Env env, const std::vector<DomainName>& domains);
 
 /// Parameters as an object: 64-bit integers are bigint, the rest number, boolean or string.

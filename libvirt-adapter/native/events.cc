@@ -37,7 +37,8 @@ void on_device_removed(virConnectPtr, virDomainPtr domain, const char* alias, vo
   post(opaque, "device-removed", domain, {{"device", text(alias)}});
 }
 
-void on_tunable(virConnectPtr, virDomainPtr domain, virTypedParameterPtr parameters, int count, void* opaque) {
+void on_tunable(virConnectPtr, virDomainPtr domain, virTypedParameterPtr parameters, int count,
+                void* opaque) {
   post(opaque, "tunable", domain, copy_parameters(parameters, count));
 }
 
@@ -73,7 +74,8 @@ const Kind kKinds[] = {
     {VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, VIR_DOMAIN_EVENT_CALLBACK(on_job_completed)},
 };
 
-/// An older library refuses an id it does not know as an invalid argument, a driver without events as unsupported.
+/// An older library refuses an id it does not know as an invalid argument, a driver without events as
+/// unsupported.
 bool is_unknown_kind(int code) { return code == VIR_ERR_INVALID_ARG || code == VIR_ERR_NO_SUPPORT; }
 
 }  // namespace

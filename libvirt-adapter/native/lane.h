@@ -29,7 +29,8 @@ class Lane {
   Lane(const Lane&) = delete;
   Lane& operator=(const Lane&) = delete;
 
-  /// Queue `work`; the promise is settled on the JavaScript thread with what its encoder makes, or rejected with
+  /// Queue `work`; the promise is settled on the JavaScript thread with what its encoder makes, or rejected
+  /// with
   /// `{code, domain, level, message, connectionLost}`.
   void submit(Work work, Napi::Promise::Deferred promise);
 

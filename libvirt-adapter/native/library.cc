@@ -42,8 +42,7 @@ Library::Library(const std::string& libvirt_path, const std::string& qemu_path) 
 #define FORESHADE_RESOLVE(symbol) symbol.resolve(dlsym(libvirt, #symbol));
   FORESHADE_LIBVIRT_SYMBOLS(FORESHADE_RESOLVE)
 #undef FORESHADE_RESOLVE
-#define FORESHADE_RESOLVE(symbol) \
-  symbol.resolve(qemu == nullptr ? nullptr : dlsym(qemu, #symbol));
+#define FORESHADE_RESOLVE(symbol) symbol.resolve(qemu == nullptr ? nullptr : dlsym(qemu, #symbol));
   FORESHADE_LIBVIRT_QEMU_SYMBOLS(FORESHADE_RESOLVE)
 #undef FORESHADE_RESOLVE
 

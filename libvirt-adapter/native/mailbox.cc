@@ -32,7 +32,10 @@ class EventMessage final : public Message {
  public:
   EventMessage(std::shared_ptr<std::atomic<std::uint32_t>> pending, std::string kind, DomainName domain,
                Parameters fields)
-      : pending_(std::move(pending)), kind_(std::move(kind)), domain_(std::move(domain)), fields_(std::move(fields)) {}
+      : pending_(std::move(pending)),
+        kind_(std::move(kind)),
+        domain_(std::move(domain)),
+        fields_(std::move(fields)) {}
   void deliver(Napi::Env env, Napi::Function listener) override {
     pending_->fetch_sub(1);
     listener.Call({Napi::String::New(env, "event"), Napi::String::New(env, kind_),
@@ -75,7 +78,8 @@ void Mailbox::post_event(std::string kind, DomainName domain, Parameters fields)
   }
   events_lost_ = false;
   events_pending_->fetch_add(1);
-  post(std::make_unique<EventMessage>(events_pending_, std::move(kind), std::move(domain), std::move(fields)));
+  post(
+      std::make_unique<EventMessage>(events_pending_, std::move(kind), std::move(domain), std::move(fields)));
 }
 
 void Mailbox::post_lost(std::uint32_t generation, std::string reason) {

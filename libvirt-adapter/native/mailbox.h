@@ -50,7 +50,8 @@ class Mailbox {
   Function function_;
   bool closing_ = false;
   /// Shared with the events in flight, which may outlive the mailbox.
-  std::shared_ptr<std::atomic<std::uint32_t>> events_pending_ = std::make_shared<std::atomic<std::uint32_t>>(0);
+  std::shared_ptr<std::atomic<std::uint32_t>> events_pending_ =
+      std::make_shared<std::atomic<std::uint32_t>>(0);
   std::atomic<bool> events_lost_{false};
 };
 

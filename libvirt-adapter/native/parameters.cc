@@ -12,21 +12,30 @@ Parameters copy_parameters(const virTypedParameter* parameters, int count) {
   for (int i = 0; i < count; ++i) {
     const virTypedParameter& parameter = parameters[i];
     switch (parameter.type) {
-      case VIR_TYPED_PARAM_INT: copy.emplace_back(parameter.field, std::int32_t{parameter.value.i}); break;
-      case VIR_TYPED_PARAM_UINT: copy.emplace_back(parameter.field, std::uint32_t{parameter.value.ui}); break;
+      case VIR_TYPED_PARAM_INT:
+        copy.emplace_back(parameter.field, std::int32_t{parameter.value.i});
+        break;
+      case VIR_TYPED_PARAM_UINT:
+        copy.emplace_back(parameter.field, std::uint32_t{parameter.value.ui});
+        break;
       case VIR_TYPED_PARAM_LLONG:
         copy.emplace_back(parameter.field, static_cast<std::int64_t>(parameter.value.l));
         break;
       case VIR_TYPED_PARAM_ULLONG:
         copy.emplace_back(parameter.field, static_cast<std::uint64_t>(parameter.value.ul));
         break;
-      case VIR_TYPED_PARAM_DOUBLE: copy.emplace_back(parameter.field, parameter.value.d); break;
-      case VIR_TYPED_PARAM_BOOLEAN: copy.emplace_back(parameter.field, parameter.value.b != 0); break;
+      case VIR_TYPED_PARAM_DOUBLE:
+        copy.emplace_back(parameter.field, parameter.value.d);
+        break;
+      case VIR_TYPED_PARAM_BOOLEAN:
+        copy.emplace_back(parameter.field, parameter.value.b != 0);
+        break;
       case VIR_TYPED_PARAM_STRING:
         copy.emplace_back(parameter.field,
                           std::string(parameter.value.s == nullptr ? "" : parameter.value.s));
         break;
-      default: break;
+      default:
+        break;
     }
   }
   return copy;
@@ -35,7 +44,8 @@ Parameters copy_parameters(const virTypedParameter* parameters, int count) {
 ParameterList::ParameterList(const Library& library, int size)
     : library_(library), count_(size), capacity_(size) {
   if (size == 0) return;
-  items_ = static_cast<virTypedParameterPtr>(std::calloc(static_cast<std::size_t>(size), sizeof(virTypedParameter)));
+  items_ = static_cast<virTypedParameterPtr>(
+      std::calloc(static_cast<std::size_t>(size), sizeof(virTypedParameter)));
   if (items_ == nullptr) throw std::bad_alloc();
 }
 

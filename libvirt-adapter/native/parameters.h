@@ -11,7 +11,8 @@
 
 namespace foreshade {
 
-using TypedValue = std::variant<std::int32_t, std::uint32_t, std::int64_t, std::uint64_t, double, bool, std::string>;
+using TypedValue =
+    std::variant<std::int32_t, std::uint32_t, std::int64_t, std::uint64_t, double, bool, std::string>;
 using Parameters = std::vector<std::pair<std::string, TypedValue>>;
 
 /// Copy of `count` parameters; one of a type this version does not know is left out.

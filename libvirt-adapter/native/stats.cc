@@ -6,22 +6,29 @@
 namespace foreshade {
 namespace {
 
-/// Distinct keys of one lane: 88 of a common guest, about 20 more per further vCPU, disk or NIC. The bound stands for a
-/// hypervisor that invents keys without end.
+/// Distinct keys of one lane: 88 of a common guest, about 20 more per further vCPU, disk or NIC. The bound
+/// stands for a hypervisor that invents keys without end.
 constexpr std::size_t kKeysMax = 1'048'576;
 
 /// The value's 64 bits. Strings are numbered in `strings`.
 std::int64_t packed_value(const virTypedParameter& parameter, KeyTable& strings) {
   switch (parameter.type) {
-    case VIR_TYPED_PARAM_INT: return parameter.value.i;
-    case VIR_TYPED_PARAM_UINT: return parameter.value.ui;
-    case VIR_TYPED_PARAM_LLONG: return parameter.value.l;
-    case VIR_TYPED_PARAM_ULLONG: return std::bit_cast<std::int64_t>(parameter.value.ul);
-    case VIR_TYPED_PARAM_DOUBLE: return std::bit_cast<std::int64_t>(parameter.value.d);
-    case VIR_TYPED_PARAM_BOOLEAN: return parameter.value.b != 0 ? 1 : 0;
+    case VIR_TYPED_PARAM_INT:
+      return parameter.value.i;
+    case VIR_TYPED_PARAM_UINT:
+      return parameter.value.ui;
+    case VIR_TYPED_PARAM_LLONG:
+      return parameter.value.l;
+    case VIR_TYPED_PARAM_ULLONG:
+      return std::bit_cast<std::int64_t>(parameter.value.ul);
+    case VIR_TYPED_PARAM_DOUBLE:
+      return std::bit_cast<std::int64_t>(parameter.value.d);
+    case VIR_TYPED_PARAM_BOOLEAN:
+      return parameter.value.b != 0 ? 1 : 0;
     case VIR_TYPED_PARAM_STRING:
       return strings.intern(parameter.value.s == nullptr ? std::string_view() : parameter.value.s);
-    default: return 0;
+    default:
+      return 0;
   }
 }
 
@@ -44,7 +51,8 @@ std::string KeyTable::joined_from(std::size_t first) const {
   return joined;
 }
 
-PackedStats::PackedStats(const Library& library, const virDomainStatsRecordPtr* records, int count, KeyTable& keys)
+PackedStats::PackedStats(const Library& library, const virDomainStatsRecordPtr* records, int count,
+                         KeyTable& keys)
     : domain_count_(static_cast<std::uint32_t>(count)) {
   for (int d = 0; d < count; ++d) record_count_ += static_cast<std::uint32_t>(records[d]->nparams);
 

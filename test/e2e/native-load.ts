@@ -1,6 +1,6 @@
 /**
- * A process that keeps every lane busy until SIGTERM, for a test that stops the daemon under it. Writes a line for each
- * connection change, and `sampled` for the first good sample after each.
+ * A process that keeps every lane busy until its standard input ends, for a test that stops the daemon under it. Writes
+ * a line for each connection change, and `sampled` for the first good sample after each.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -19,7 +19,7 @@ const domains = await libvirt.listDomains();
 let isStopping = false;
 let isSampleAwaited = true;
 
-process.once('SIGTERM', () => {
+process.stdin.resume().once('end', () => {
   isStopping = true;
 });
 libvirt.onConnection(({ state }) => {

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -20,7 +20,10 @@ const FOLDERS = [
   ['/etc/libvirt', 'etc'],
 ] as const;
 
-/** $1 is our folder, then pairs of target and part. The daemon takes the shell's place, so its pid is the child's. */
+/**
+ * $1 is our folder, then pairs of target and part. The daemon takes the shell's place, so its pid is the child's; it ends
+ * with the test, however that ends.
+ */
 const SCRIPT = `
 set -e
 folder=$1
@@ -32,7 +35,7 @@ while [ $# -gt 0 ]; do
 done
 mount --bind "$folder/passwd" /etc/passwd
 mount --bind "$folder/group" /etc/group
-exec libvirtd -f /etc/libvirt/libvirtd.conf -p /run/libvirt/libvirtd.pid
+exec setpriv --pdeathsig KILL libvirtd -f /etc/libvirt/libvirtd.conf -p /run/libvirt/libvirtd.pid
 `;
 
 const LIBVIRTD_CONF = 'unix_sock_dir = "/run/libvirt"\nauth_unix_ro = "none"\nauth_unix_rw = "none"\n';
@@ -50,7 +53,7 @@ const ACCOUNTS = [
 export function daemonUnavailableReason(): string | undefined {
   if (process.platform !== 'linux') return 'libvirtd needs Linux';
   if (process.getuid?.() !== 0) return 'a private libvirtd needs root';
-  for (const program of ['libvirtd', 'qemu-system-x86_64', 'unshare']) {
+  for (const program of ['libvirtd', 'qemu-system-x86_64', 'setpriv', 'unshare']) {
     if (spawnSync(program, ['--version'], { stdio: 'ignore' }).error) return `${program} is not installed`;
   }
   return undefined;
@@ -105,10 +108,7 @@ export class PrivateDaemon {
 
   /** End guests and daemon, and remove every trace. */
   async remove(guests: readonly string[]): Promise<void> {
-    for (const name of guests) {
-      if (existsSync(join(this.folder, 'run', 'qemu', `${name}.pid`)))
-        process.kill(this.guestPid(name), 'SIGKILL');
-    }
+    for (const name of guests) this.#killGuest(name);
     const child = this.#child;
     if (child !== undefined && child.exitCode === null && child.signalCode === null) {
       const ended = new Promise((resolve) => child.once('exit', resolve));
@@ -117,6 +117,14 @@ export class PrivateDaemon {
       await ended;
     }
     rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  #killGuest(name: string): void {
+    try {
+      process.kill(this.guestPid(name), 'SIGKILL');
+    } catch {
+      // it ended before, and took its pid file along or left it behind
+    }
   }
 
   #takesConnections(): Promise<boolean> {
