@@ -77,6 +77,7 @@ export async function serveOn(config: Config, foundation: Foundation, logger: Lo
       telemetry: adapter.telemetry,
       log: logger,
       newId: newLeaseId,
+      pause: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
     },
     enginePolicy(config),
   );

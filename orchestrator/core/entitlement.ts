@@ -3,6 +3,13 @@ import { ENTITLEMENT_FIELDS, type Entitlement, type EntitlementField, MIB, vcpus
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
+/** A ceiling that binds nothing. */
+export const UNBOUNDED: Entitlement = {
+  cpuMillicores: Number.MAX_SAFE_INTEGER,
+  vcpuCount: Number.MAX_SAFE_INTEGER,
+  memoryBytes: Number.MAX_SAFE_INTEGER,
+};
+
 /** Fields of an entitlement that belong to one actuator. */
 export const FIELDS_OF: Readonly<Record<Actuated, readonly (keyof Entitlement)[]>> = {
   cpu: ['cpuMillicores', 'vcpuCount'],

@@ -1,3 +1,4 @@
+import { UNBOUNDED } from './entitlement.ts';
 import type { Forecast } from './forecast.ts';
 import type { GuestFacts } from './guest.ts';
 import { type NeedsPolicy, needsOf } from './needs.ts';
@@ -40,12 +41,6 @@ export function planOf(
     ...(ceilingShort === undefined ? {} : { ceilingShort }),
   };
 }
-
-const UNBOUNDED: Entitlement = {
-  cpuMillicores: Number.MAX_SAFE_INTEGER,
-  vcpuCount: Number.MAX_SAFE_INTEGER,
-  memoryBytes: Number.MAX_SAFE_INTEGER,
-};
 
 function shortOf(wish: Entitlement, bounded: Entitlement): 'cpu' | 'memory' | undefined {
   if (wish.memoryBytes > bounded.memoryBytes) return 'memory';

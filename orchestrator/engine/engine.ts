@@ -57,6 +57,8 @@ export interface EngineParts {
   readonly log: Log;
   /** Unique ids that grow with time. */
   readonly newId: () => string;
+  /** Resolves after so many ms of `clock`'s time. */
+  readonly pause: (ms: number) => Promise<void>;
 }
 
 /** A start nearer than this is now: one tick could not tell it from now. */
@@ -68,6 +70,8 @@ const CENSUS_MS = 15_000;
 /** First and longest pause before a move that failed is tried again. */
 const RETRY_MS_MIN = 1_000;
 const RETRY_MS_MAX = 60_000;
+/** Guests recovered at once: a few calls each, within any lane's queue. */
+const RECOVER_AT_ONCE = 16;
 /** A guest's driver brings the balloon to its size within this time of the start. */
 const BOOT_MS = 60_000;
 /** A usage at or above this share of the entitlement may have been cut off by it. */
@@ -354,7 +358,7 @@ export class Engine implements AllocationEngine {
       : undefined;
     const record = this.#leases.get(id);
     if (record.lease.state !== 'PREPARING') return;
-    const whole = satisfies(guest.held, guest.combined(this.#inForceRequests(guest, true)));
+    const whole = satisfies(guest.held, guest.asked(this.#inForceRequests(guest, true)));
     const state = whole ? 'ACTIVE' : 'DEGRADED';
     const reason = [record.lease.reason, ...result.shortfalls].join('; ');
     const lease: Lease = {
@@ -680,7 +684,7 @@ export class Engine implements AllocationEngine {
   /** A move fell short: once more, and leases that now have everything become ACTIVE. */
   async #tryAgain(guest: ManagedGuest): Promise<void> {
     await this.#reach(guest, []);
-    if (!satisfies(guest.held, guest.combined(this.#inForceRequests(guest, true)))) return;
+    if (!satisfies(guest.held, guest.asked(this.#inForceRequests(guest, true)))) return;
     for (const record of this.#leases.inForce(guest.record.id)) {
       if (record.lease.state !== 'DEGRADED') continue;
       const lease: Lease = {
@@ -839,9 +843,12 @@ export class Engine implements AllocationEngine {
   }
 
   async #onGuestEvent(event: GuestEvent): Promise<void> {
-    this.#guests.invalidate(event.guest);
     const guest = this.#guests.find(event.guest);
-    if (guest === undefined) return;
+    if (guest === undefined) {
+      // Not ours, but its size counts against the host's room: read it at the next tick.
+      this.#censusAtMs = Number.NEGATIVE_INFINITY;
+      return;
+    }
     switch (event.kind) {
       case 'stopped':
       case 'removed':
@@ -922,33 +929,44 @@ export class Engine implements AllocationEngine {
     const facts = await this.#guests.census();
     await this.#guests.load(ledger, facts);
     for (const id of this.#guests.managed.keys()) this.#commitments.touch(id);
-    for (const guest of this.#guests.managed.values()) {
+    // Every guest's queue is taken at once, so that no event or request is judged by what we knew before; a few go at a time.
+    const lanes = Array.from({ length: RECOVER_AT_ONCE }, () => Promise.resolve());
+    const recoveries = [...this.#guests.managed.values()].map((guest, i) => {
       const found = facts.find(({ id }) => id === guest.record.id);
-      if (found === undefined || found.state !== 'running') {
-        await this.#onGone(guest);
-        continue;
-      }
-      await guest
-        .serialize(async () => {
-          const foreign = await recoverGuest(guest, found, this.#parts.actuators, delay);
-          if (foreign.length > 0) await this.#relinquish(guest, foreign, guest.held);
-          await this.#resume(guest);
-        })
-        .catch((cause) => {
-          if (!(cause instanceof AllocatorError)) throw cause;
-          log.error(
-            { guest: guest.record.name, code: cause.code, err: cause },
-            'guest could not be recovered yet',
-          );
-          this.#retryLater(guest);
-        });
-    }
+      return guest.serialize(() => {
+        const lane = i % RECOVER_AT_ONCE;
+        const turn = (lanes[lane] as Promise<void>).then(() => this.#recoverGuest(guest, found));
+        lanes[lane] = turn;
+        return turn;
+      });
+    });
+    await Promise.all(recoveries);
     this.#watchGuests();
     log.info({ adopted: this.#guests.managed.size, openLeases: this.#leases.open().length }, 'recovered');
     this.#serveQueue();
   }
 
-  /** Finish what a crash cut short: leases being prepared are put in place, leases being released are ended. */
+  /** Call inside `guest.serialize`. */
+  async #recoverGuest(guest: ManagedGuest, found: GuestFacts | undefined): Promise<void> {
+    try {
+      if (found === undefined || found.state !== 'running') {
+        await this.#onGone(guest);
+        return;
+      }
+      const foreign = await recoverGuest(guest, found, this.#parts.actuators, this.#parts.pause);
+      if (foreign.length > 0) await this.#relinquish(guest, foreign, guest.held);
+      await this.#resume(guest);
+    } catch (cause) {
+      if (!(cause instanceof AllocatorError)) throw cause;
+      this.#parts.log.error(
+        { guest: guest.record.name, code: cause.code, err: cause },
+        'guest could not be recovered yet',
+      );
+      this.#retryLater(guest);
+    }
+  }
+
+  /** Finish what a crash cut short:leases being prepared are put in place, leases being released are ended. */
   async #resume(guest: ManagedGuest): Promise<void> {
     const nowMs = this.#parts.clock.nowMs();
     const open = this.#leases.ofGuest(guest.record.id);
@@ -1172,8 +1190,4 @@ function outcomeOf({ lease, censored }: LeaseRecord, report: WorkReport): Outcom
 function aborted(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve();
   return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
-}
-
-function delay(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

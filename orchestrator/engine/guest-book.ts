@@ -85,11 +85,6 @@ export class GuestBook {
     return facts;
   }
 
-  /** Something happened to a guest: what we know of its size may be old. */
-  invalidate(id: GuestId): void {
-    if (!this.managed.has(id)) this.#unmanaged = undefined;
-  }
-
   /** Take up the guests the ledger knows, unless they are managed already. */
   async load(ledger: LeaseLedger, all: readonly GuestFacts[]): Promise<void> {
     for (const { value } of ledger.range(ManagedGuest.prefix)) {

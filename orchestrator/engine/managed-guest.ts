@@ -1,4 +1,4 @@
-import { combine, takeResources } from '../core/entitlement.ts';
+import { combine, takeResources, UNBOUNDED } from '../core/entitlement.ts';
 import type { AdoptedGuest, GuestFacts } from '../core/guest.ts';
 import type { Actuated, LedgerWrite } from '../core/ports.ts';
 import {
@@ -84,6 +84,11 @@ export class ManagedGuest {
 
   combined(requests: readonly Entitlement[]): Entitlement {
     return combine(this.record.baseline.entitlement, requests, this.facts.ceiling);
+  }
+
+  /** As `combined`, the guest's own ceiling aside: what it would take for every lease to have what it asked. */
+  asked(requests: readonly Entitlement[]): Entitlement {
+    return combine(this.record.baseline.entitlement, requests, UNBOUNDED);
   }
 
   #adjust(combined: Entitlement): Entitlement {

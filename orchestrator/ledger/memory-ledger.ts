@@ -8,7 +8,8 @@ import type { LeaseLedger, LedgerEntry, LedgerWrite } from '../core/ports.ts';
 export class MemoryLedger implements LeaseLedger {
   #visible = new Map<string, { text: string; version: number }>();
   #durable = new Map<string, { text: string; version: number }>();
-  /** Set to make every commit fail, as a full disk does. */
+  #commits = 0;
+  #flushed = 0; /** Set to make every commit fail, as a full disk does. */
   failure: Error | undefined;
   /** Awaited between becoming visible and becoming durable. */
   flushDelay: () => Promise<void> = async () => {};
@@ -40,16 +41,29 @@ export class MemoryLedger implements LeaseLedger {
       }
     }
     const written = new Map(this.#visible);
+    this.#commits += 1;
+    const commit = this.#commits;
     await this.flushDelay();
+    if (commit <= this.#flushed) return;
+    this.#flushed = commit;
     this.#durable = written;
+  }
+
+  /** What a new process finds after the old one was killed: the kernel still has every write. */
+  afterKill(): MemoryLedger {
+    return MemoryLedger.#holding(this.#visible);
   }
 
   /** What a machine finds after its power went: only what was flushed. */
   afterPowerLoss(): MemoryLedger {
-    const survivor = new MemoryLedger();
-    survivor.#visible = new Map(this.#durable);
-    survivor.#durable = new Map(this.#durable);
-    return survivor;
+    return MemoryLedger.#holding(this.#durable);
+  }
+
+  static #holding(stored: ReadonlyMap<string, { text: string; version: number }>): MemoryLedger {
+    const ledger = new MemoryLedger();
+    ledger.#visible = new Map(stored);
+    ledger.#durable = new Map(stored);
+    return ledger;
   }
 
   async close(): Promise<void> {}
