@@ -155,7 +155,9 @@ export class CpuActuator implements Actuator {
     for (;;) {
       const online = await this.#agent.onlineVcpus(ref, signal);
       const waitedMs = this.#clock.monotonicMs() - startMs;
-      if (online === undefined || online >= wanted || waitedMs >= ONLINE_MS_MAX) return online;
+      if ((online ?? 0) >= wanted || waitedMs >= ONLINE_MS_MAX) return online;
+      // A connected agent that is silent may be slow; a missing one never answers.
+      if (online === undefined && !(await this.#hasAgent(ref))) return undefined;
       if (!isHelped && waitedMs >= SELF_ONLINE_MS) {
         isHelped = true;
         await this.#agent.setOnlineVcpus(ref, wanted);
@@ -163,6 +165,10 @@ export class CpuActuator implements Actuator {
       }
       if (!(await pause(this.#clock, POLL_MS, signal))) return online;
     }
+  }
+
+  async #hasAgent(ref: DomainRef): Promise<boolean> {
+    return (await this.#catalog.devices(ref.uuid)).agent === 'connected';
   }
 
   /** True when the guest gave its surplus vCPUs back. Only asked where that is known to be safe. */

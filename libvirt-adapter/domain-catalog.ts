@@ -4,8 +4,13 @@ import { type DomainDescription, DomainXmlError, readDomainXml } from './domain-
 import type { DomainRef, Libvirt, LibvirtEventKind } from './libvirt.ts';
 import { XmlError } from './xml.ts';
 
-/** Events after which a domain's devices may be others. */
-const DEVICE_EVENTS = ['lifecycle', 'device-added', 'device-removed'] as const satisfies LibvirtEventKind[];
+/** Events after which a domain's devices may be others, or its agent come or gone. */
+const DEVICE_EVENTS = [
+  'lifecycle',
+  'device-added',
+  'device-removed',
+  'agent-lifecycle',
+] as const satisfies LibvirtEventKind[];
 
 /** Domains' XML, read once per run of a guest and again when its devices change. */
 export class DomainCatalog {

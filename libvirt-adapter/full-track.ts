@@ -4,6 +4,7 @@ import type { GuestSample, SampleFlag } from '../orchestrator/core/sample.ts';
 import type { DomainStatValues } from './domain-stats.ts';
 import type { HostReading, PressureReading } from './host-readings.ts';
 import { DOMAIN_STATES } from './libvirt.ts';
+import { MemoryUse } from './memory-use.ts';
 import { type CounterReading, type RateStep, rateStep } from './rates.ts';
 import { vcpuShares } from './vcpu-shares.ts';
 
@@ -37,6 +38,7 @@ export class FullTrack {
   #last: { readonly reading: FullReading; readonly counters: CounterReading } | undefined;
   /** Block statistics have a cadence of their own. */
   #lastBlock: CounterReading | undefined;
+  readonly #memoryUse = new MemoryUse();
   #wasPaused = false;
 
   /** @param nominalMs the cadence */
@@ -82,13 +84,14 @@ export class FullTrack {
     const vcpus =
       step.perS.cpuNs === undefined ? undefined : vcpuShares(last.host, reading.host, step.periodMs);
     const memory = memoryOf(reading.values, step, flags.includes('memory-stale'));
+    const usedBytes = this.#memoryUse.take(memory);
     const pressure = pressureOf(last.pressure, reading.pressure, step.periodMs);
     return {
       guest: this.#guest,
       atMs: reading.wallMs,
       periodMs: step.periodMs,
       cadence: 'full',
-      usage: usageOf(step, block, memory),
+      usage: usageOf(step, block, usedBytes),
       ...(vcpus !== undefined && { vcpus }),
       ...(memory !== undefined && { memory }),
       ...(pressure !== undefined && { pressure }),
@@ -126,6 +129,7 @@ export class FullTrack {
     this.#last = undefined;
     this.#lastBlock = undefined;
     this.#wasPaused = false;
+    this.#memoryUse.clear();
   }
 }
 
@@ -175,13 +179,12 @@ function sumOver(values: DomainStatValues, group: string, counter: string): numb
 function usageOf(
   step: RateStep,
   block: RateStep | undefined,
-  memory: GuestSample['memory'],
+  memoryBytes: number | undefined,
 ): ResourceProfile {
   const { cpuNs, netRx, netTx, instructions } = step.perS;
-  const isMemoryKnown = memory?.usableBytes !== undefined;
   return present({
     cpuMillicores: cpuNs === undefined ? undefined : cpuNs / 1e6,
-    memoryBytes: isMemoryKnown ? Math.max(0, memory.balloonBytes - memory.usableBytes) : undefined,
+    memoryBytes,
     diskReadBytesPerS: block?.perS.read,
     diskWriteBytesPerS: block?.perS.write,
     netRxBytesPerS: netRx,

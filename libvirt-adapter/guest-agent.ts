@@ -2,10 +2,12 @@ import type { GuestId } from '../orchestrator/core/guest.ts';
 import type { TimerClock } from './clock.ts';
 import { type DomainRef, LIBVIRT_ERROR, type Libvirt, LibvirtError } from './libvirt.ts';
 
-/** Seconds an agent may take for one command. An answer takes milliseconds; a loaded emulated guest some tenths. */
-const AGENT_TIMEOUT_S = 1;
-/** How long an agent that did not answer is left alone, so that a hung one costs each caller nothing. */
-const QUARANTINE_MS = 10_000;
+/** Seconds an agent may take for one command. An answer takes milliseconds; an emulated guest on a loaded host over 1 s. */
+const AGENT_TIMEOUT_S = 2;
+/** Silences in a row after which an agent counts as hung: one alone is a slow guest. */
+const SILENCES_MAX = 2;
+/** How long a hung agent is left alone, so that it costs each caller nothing. */
+const QUARANTINE_MS = 5_000;
 /** Longest file read from a guest. /proc/meminfo has 1.5 KiB. */
 const FILE_BYTES_MAX = 16 * 1024;
 
@@ -26,18 +28,18 @@ export interface GuestFile {
 
 /**
  * The guest agent's few commands. What it says is the guest's claim. Every method gives undefined when no agent
- * answers; after that it is not asked again for 10 s.
+ * answers, or none has when `signal` aborts; an agent that was silent twice is not asked again for 5 s.
  */
 export class GuestAgent {
   readonly #libvirt: Libvirt;
   readonly #clock: TimerClock;
-  readonly #silentUntilMs = new Map<GuestId, number>();
+  readonly #silence = new Map<GuestId, { readonly count: number; readonly untilMs: number }>();
 
   constructor(libvirt: Libvirt, clock: TimerClock) {
     this.#libvirt = libvirt;
     this.#clock = clock;
-    libvirt.on('agent-lifecycle', ({ domain }) => this.#silentUntilMs.delete(domain.uuid));
-    libvirt.on('lifecycle', ({ domain }) => this.#silentUntilMs.delete(domain.uuid));
+    libvirt.on('agent-lifecycle', ({ domain }) => this.#silence.delete(domain.uuid));
+    libvirt.on('lifecycle', ({ domain }) => this.#silence.delete(domain.uuid));
   }
 
   /** vCPUs online in the guest. */
@@ -76,26 +78,43 @@ export class GuestAgent {
   ): Promise<unknown> {
     if (signal?.aborted) return undefined;
     const command = JSON.stringify({ execute, arguments: args });
-    const answer = await this.#ask(domain, () =>
+    const asked = this.#ask(domain, () =>
       this.#libvirt.qemuAgentCommand(domain, command, AGENT_TIMEOUT_S, signal ? { signal } : {}),
     );
+    const answer = await unlessAborted(asked, signal);
     return answer === undefined ? undefined : returned(answer);
   }
 
   /** @throws {LibvirtError} when the connection, not the agent, is at fault */
   async #ask<T>(domain: DomainRef, question: () => Promise<T>): Promise<T | undefined> {
     const nowMs = this.#clock.monotonicMs();
-    if ((this.#silentUntilMs.get(domain.uuid) ?? 0) > nowMs) return undefined;
+    if ((this.#silence.get(domain.uuid)?.untilMs ?? 0) > nowMs) return undefined;
     try {
-      return await question();
+      const answer = await question();
+      this.#silence.delete(domain.uuid);
+      return answer;
     } catch (cause) {
       if (!(cause instanceof LibvirtError) || CONNECTION_CODES.has(cause.code)) throw cause;
-      if (cause.code !== LIBVIRT_ERROR.cancelled && isSilence(cause)) {
-        this.#silentUntilMs.set(domain.uuid, this.#clock.monotonicMs() + QUARANTINE_MS);
-      }
+      if (isSilence(cause)) this.#noteSilence(domain.uuid);
       return undefined;
     }
   }
+
+  #noteSilence(guest: GuestId): void {
+    const count = (this.#silence.get(guest)?.count ?? 0) + 1;
+    const untilMs = count < SILENCES_MAX ? 0 : this.#clock.monotonicMs() + QUARANTINE_MS;
+    this.#silence.set(guest, { count, untilMs });
+  }
+}
+
+/** `work`, or undefined once `signal` aborts. The work goes on: a command that reached the guest cannot be called back. */
+function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T | undefined> {
+  if (signal === undefined) return work;
+  return new Promise((resolve, reject) => {
+    const onAbort = () => resolve(undefined);
+    signal.addEventListener('abort', onAbort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
+  });
 }
 
 function isSilence(error: LibvirtError): boolean {

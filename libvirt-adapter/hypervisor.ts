@@ -15,6 +15,7 @@ import type { DomainDescription } from './domain-xml.ts';
 import { translate, translated } from './errors.ts';
 import type { GuestAgent } from './guest-agent.ts';
 import { toGuestEvents } from './guest-events.ts';
+import { heldMemoryKib } from './held-memory.ts';
 import {
   DOMAIN_STATES,
   type DomainRef,
@@ -151,12 +152,15 @@ export class LibvirtHypervisor implements Hypervisor {
     const state = STATE_OF[domainState];
     const isRunning = state === 'running';
     const online = isRunning ? await this.#onlineVcpus(guest, domain) : undefined;
+    const memoryKib = isRunning
+      ? await heldMemoryKib(this.#libvirt, this.#catalog.ref(guest), domain)
+      : domain.currentMemoryKib;
     const quota = quotaMillicores(domain.cpuTune, domain.vcpusPlugged);
     return {
       id: domain.uuid,
       name: domain.name,
       state,
-      entitlement: entitlementOf(domain, quota, online ?? domain.vcpusPlugged),
+      entitlement: entitlementOf(domain, quota, online ?? domain.vcpusPlugged, memoryKib),
       ceiling: {
         cpuMillicores: domain.vcpusMax * MILLICORES_PER_VCPU,
         vcpuCount: domain.vcpusMax,
@@ -212,13 +216,18 @@ export class LibvirtHypervisor implements Hypervisor {
   }
 }
 
-function entitlementOf(domain: DomainDescription, quota: number | undefined, vcpuCount: number): Entitlement {
+function entitlementOf(
+  domain: DomainDescription,
+  quota: number | undefined,
+  vcpuCount: number,
+  memoryKib: number,
+): Entitlement {
   const disk = diskRates(domain).limits;
   const net = netRates(domain).limits;
   return {
     cpuMillicores: quota ?? domain.vcpusPlugged * MILLICORES_PER_VCPU,
     vcpuCount,
-    memoryBytes: domain.currentMemoryKib * 1024,
+    memoryBytes: memoryKib * 1024,
     ...(disk.inBytesPerS > 0 && { diskReadBytesPerS: disk.inBytesPerS }),
     ...(disk.outBytesPerS > 0 && { diskWriteBytesPerS: disk.outBytesPerS }),
     ...(net.inBytesPerS > 0 && { netRxBytesPerS: net.inBytesPerS }),

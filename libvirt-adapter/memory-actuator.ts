@@ -12,6 +12,7 @@ import {
 } from './domain-xml.ts';
 import { translated } from './errors.ts';
 import { GuestChanges } from './guest-changes.ts';
+import { heldMemoryKib } from './held-memory.ts';
 import type { Libvirt } from './libvirt.ts';
 
 /** Distance from the target that counts as there: a balloon moves by pages, a core counts in MiB. */
@@ -110,11 +111,8 @@ export class MemoryActuator implements Actuator {
 
   async #heldKib(guest: GuestId): Promise<number> {
     const devices = await this.#catalog.devices(guest);
-    const stats = await this.#libvirt.memoryStats(this.#catalog.ref(guest));
-    if (devices.virtioMem.length === 0) return stats.actualBalloonKib ?? devices.currentMemoryKib;
-    const { virtioMem, currentMemoryKib } = await this.#catalog.describe(guest);
-    const pluggedKib = virtioMem.reduce((sum, device) => sum + device.currentKib, 0);
-    return (stats.actualBalloonKib ?? currentMemoryKib - pluggedKib) + pluggedKib;
+    const domain = devices.virtioMem.length > 0 ? await this.#catalog.describe(guest) : devices;
+    return heldMemoryKib(this.#libvirt, this.#catalog.ref(guest), domain);
   }
 }
 
