@@ -173,13 +173,12 @@ function queueingDiscipline(): Check {
   const modules = ['modules.dep', 'modules.builtin'].map(
     (file) => readText(join('/lib/modules', release, file)) ?? '',
   );
-  const has = modules.some((text) => text.includes('sch_htb'));
-  if (has) return ok('network limits', 'sch_htb');
-  return warn(
-    'network limits',
-    'no sch_htb for this kernel',
-    'Network rates are not limited; everything else works.',
+  const missing = ['sch_htb', 'sch_sfq'].filter(
+    (name) => !modules.some((text) => text.includes(`/${name}.ko`)),
   );
+  if (missing.length === 0) return ok('network limits', 'sch_htb and sch_sfq');
+  const found = `no ${missing.join(', ')} for kernel ${release}`;
+  return warn('network limits', found, 'libvirt cannot limit network rates here; everything else works.');
 }
 
 function stateFolder(path: string): Check {

@@ -23,7 +23,7 @@ const MEMORY_OVERCOMMIT_MAX = 4;
 const QUANTILE_MIN = 0.5;
 const QUANTILE_MAX = 0.99;
 /** Addresses that never leave the host. */
-const LOOPBACK = /^(?:127\.\d{1,3}\.\d{1,3}\.\d{1,3}|localhost|\[::1\]):(\d{1,5})$/;
+const LOOPBACK = /^(?:127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\]):([1-9]\d{0,4})$/;
 const PORT_MAX = 65_535;
 
 const count = (value: number): string => value.toLocaleString('en-US');
@@ -94,7 +94,7 @@ export const CONFIG_SCHEMA = z.strictObject({
   ),
   host: section(
     {
-      name: optional(name(256), "Name of this host in answers and metrics. Absent: the system's host name."),
+      name: optional(name(256), "Name of this host in answers. Absent: the hypervisor's."),
       mode: key(
         oneOf(MODES),
         'shadow',

@@ -7,18 +7,18 @@ import type { Handlers } from './route.ts';
 
 /**
  * AdminService over the engine.
- * @param hostMode given to an adopted guest whose request names no mode
+ * @param about hostName: undefined for the hypervisor's; hostMode: of an adopted guest whose request names none
  * @param onDrain  called when a drain is asked for, before the engine's begins
  */
 export function adminHandlers(
   engine: AllocationEngine,
-  version: string,
-  hostMode: Mode,
+  about: { readonly version: string; readonly hostName: string | undefined; readonly hostMode: Mode },
   onDrain: () => void,
 ): Handlers<typeof AdminServiceService> {
+  const { version, hostName, hostMode } = about;
   return {
     async getStatus() {
-      return wireStatus(await engine.status(), version);
+      return wireStatus(await engine.status(), version, hostName);
     },
     async listGuests() {
       return { guests: (await engine.listGuests()).map(wireGuest) };
@@ -43,7 +43,7 @@ export function adminHandlers(
     async drain() {
       onDrain();
       await engine.drain();
-      return wireStatus(await engine.status(), version);
+      return wireStatus(await engine.status(), version, hostName);
     },
   };
 }

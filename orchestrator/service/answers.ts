@@ -176,9 +176,10 @@ export function wireGuest({ facts, adopted, lastSample, leases }: GuestStatus): 
   };
 }
 
-export function wireStatus(status: HostStatus, version: string): WireStatus {
+/** @param hostName undefined: the hypervisor's */
+export function wireStatus(status: HostStatus, version: string, hostName: string | undefined): WireStatus {
   return {
-    host: status.host.name,
+    host: hostName ?? status.host.name,
     version,
     mode: WIRE_MODE[status.mode],
     hypervisorAvailable: status.hypervisorAvailable,

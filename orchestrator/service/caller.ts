@@ -21,12 +21,15 @@ export interface CallSurface {
 
 /** Who waits for one call. The signal is made when first asked for: most calls never need it. */
 export class Caller implements CallContext {
+  /** True when the call goes on until one side ends it. */
+  readonly isStream: boolean;
   readonly #call: CallSurface;
   #abort: AbortController | undefined;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(call: CallSurface) {
+  constructor(call: CallSurface, isStream: boolean) {
     this.#call = call;
+    this.isStream = isStream;
   }
 
   get signal(): AbortSignal {

@@ -38,7 +38,7 @@ export type Handlers<S> = {
 export interface Door {
   readonly metrics: RpcMetrics;
   /** @throws {AllocatorError} DRAINING when no new call is taken */
-  enter(caller: Caller, isStream: boolean): void;
+  enter(caller: Caller): void;
   leave(caller: Caller): void;
   /** Called once for each error that is not in the table. */
   logFault(error: unknown, errorId: string, method: string): void;
@@ -83,10 +83,10 @@ function tolerant(decode: (bytes: Buffer) => unknown): (bytes: Buffer) => unknow
 function unaryRoute(handler: Unary, metrics: MethodMetrics, door: Door) {
   return async (call: ServerUnaryCall<unknown, unknown>, answer: sendUnaryData<unknown>): Promise<void> => {
     const startedAt = metrics.start();
-    const caller = new Caller(call);
+    const caller = new Caller(call, false);
     let entered = false;
     try {
-      door.enter(caller, false);
+      door.enter(caller);
       entered = true;
       answer(null, await handler(decoded(call.request), caller));
       metrics.finish(startedAt, call.cancelled ? status.CANCELLED : status.OK);
@@ -104,10 +104,10 @@ function unaryRoute(handler: Unary, metrics: MethodMetrics, door: Door) {
 function streamRoute(handler: Streaming, metrics: MethodMetrics, door: Door) {
   return async (call: ServerWritableStream<unknown, unknown>): Promise<void> => {
     const startedAt = metrics.start();
-    const caller = new Caller(call);
+    const caller = new Caller(call, true);
     let entered = false;
     try {
-      door.enter(caller, true);
+      door.enter(caller);
       entered = true;
       for await (const message of handler(decoded(call.request), caller)) {
         if (call.cancelled) break;

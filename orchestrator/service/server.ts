@@ -43,11 +43,12 @@ export class Service implements Door {
   readonly #parts: ServiceParts;
   readonly #server: Server;
   readonly #health: Health;
-  readonly #streams = new Set<Caller>();
+  readonly #callers = new Set<Caller>();
   #pages: FastifyInstance[] = [];
-  #inFlight = 0;
   #whenIdle: (() => void) | undefined;
   #isClosing = false;
+  readonly #addresses: string[] = [];
+  #stopped: Promise<void> | undefined;
 
   private constructor(parts: ServiceParts) {
     const { engine, config, version } = parts;
@@ -62,6 +63,7 @@ export class Service implements Door {
       'grpc.enable_channelz': 0,
     });
     this.#health = new Health(this.#server, engine);
+    const about = { version, hostName: config.host.name, hostMode: config.host.mode };
     const onDrain = (): void => this.#health.drain();
     addRoutes(
       this.#server,
@@ -69,12 +71,7 @@ export class Service implements Door {
       allocationHandlers(engine, config.engine.leaseTtlMs),
       this,
     );
-    addRoutes(
-      this.#server,
-      AdminServiceService,
-      adminHandlers(engine, version, config.host.mode, onDrain),
-      this,
-    );
+    addRoutes(this.#server, AdminServiceService, adminHandlers(engine, about, onDrain), this);
     addRoutes(this.#server, ShadowServiceService, shadowHandlers(engine), this);
     addReflection(this.#server);
   }
@@ -94,33 +91,34 @@ export class Service implements Door {
     return service;
   }
 
-  /** Refuse new calls, end streams, wait at most `deadlineMs` for calls in flight, then close. */
+  /**
+   * Refuse new calls, end streams, wait at most `deadlineMs` for calls in flight, then close. A call that is still in
+   * flight then has its signal aborted and a moment to answer with what it has.
+   */
   async drain(deadlineMs: number): Promise<void> {
     this.#health.drain();
     this.#isClosing = true;
-    for (const caller of this.#streams) caller.abort(draining());
-    if (this.#inFlight > 0) await this.#idle(deadlineMs);
+    for (const caller of this.#callers) if (caller.isStream) caller.abort(draining());
+    await this.#idle(deadlineMs);
+    for (const caller of this.#callers) caller.abort(draining());
+    await this.#idle(CLOSE_GRACE_MS);
     await this.stop();
   }
 
   /** Close at once; calls in flight are cut. */
-  async stop(): Promise<void> {
-    this.#isClosing = true;
-    this.#health.stop();
-    await Promise.all(this.#pages.map((server) => server.close()));
-    await this.#closeServer();
+  stop(): Promise<void> {
+    this.#stopped ??= this.#close();
+    return this.#stopped;
   }
 
-  enter(caller: Caller, isStream: boolean): void {
+  enter(caller: Caller): void {
     if (this.#isClosing) throw draining();
-    this.#inFlight += 1;
-    if (isStream) this.#streams.add(caller);
+    this.#callers.add(caller);
   }
 
   leave(caller: Caller): void {
-    this.#inFlight -= 1;
-    this.#streams.delete(caller);
-    if (this.#inFlight === 0) this.#whenIdle?.();
+    this.#callers.delete(caller);
+    if (this.#callers.size === 0) this.#whenIdle?.();
   }
 
   logFault(error: unknown, errorId: string, method: string): void {
@@ -128,6 +126,13 @@ export class Service implements Door {
       { err: error, errorId, method },
       'A call failed for a reason that is not in the table.',
     );
+  }
+
+  async #close(): Promise<void> {
+    this.#isClosing = true;
+    this.#health.stop();
+    await Promise.all(this.#pages.map((server) => server.close()));
+    await this.#closeServer();
   }
 
   async #listen(): Promise<void> {
@@ -149,12 +154,17 @@ export class Service implements Door {
     return new Promise((resolve, reject) => {
       this.#server.bindAsync(address, ServerCredentials.createInsecure(), (error) => {
         if (error) reject(new Error(`Cannot listen on ${address}: ${error.message}`, { cause: error }));
-        else resolve();
+        else {
+          this.#addresses.push(address);
+          resolve();
+        }
       });
     });
   }
 
+  /** Resolves when no call is in flight, or after `deadlineMs`. */
   #idle(deadlineMs: number): Promise<void> {
+    if (this.#callers.size === 0) return Promise.resolve();
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, deadlineMs);
       this.#whenIdle = () => {
@@ -165,15 +175,13 @@ export class Service implements Door {
     });
   }
 
-  /** Let written answers leave, then cut what remains: idle connections and health watches never end by themselves. */
+  /**
+   * Let written answers leave, then cut what remains: idle connections and health watches never end by themselves.
+   * Not forceShutdown: without channelz grpc-js 1.14 keeps no list of sessions for it and destroys none.
+   */
   #closeServer(): Promise<void> {
-    return new Promise((resolve) => {
-      const cut = setTimeout(() => this.#server.forceShutdown(), CLOSE_GRACE_MS);
-      this.#server.tryShutdown(() => {
-        clearTimeout(cut);
-        resolve();
-      });
-    });
+    for (const address of this.#addresses) this.#server.drain(address, CLOSE_GRACE_MS);
+    return new Promise((resolve) => this.#server.tryShutdown(() => resolve()));
   }
 }
 

@@ -1,8 +1,14 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
-import { type Client, credentials, type ServiceError } from '@grpc/grpc-js';
+import {
+  type CallOptions,
+  type Client,
+  type ClientUnaryCall,
+  credentials,
+  Metadata,
+  type ServiceError,
+} from '@grpc/grpc-js';
 import { type Config, defaultConfig } from '../../orchestrator/config.ts';
 import { Service } from '../../orchestrator/service/server.ts';
 import { DETAILS_TRAILER } from '../../orchestrator/service/status.ts';
@@ -72,15 +78,29 @@ export async function startFixture(changes: Partial<Config['service']> = {}): Pr
 export function call<Request, Response>(
   client: Client,
   method: (
-    this: never,
     request: Request,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Response) => void,
-  ) => unknown,
+  ) => ClientUnaryCall,
   request: Request,
+  options: Partial<CallOptions> = {},
 ): Promise<Response> {
-  return promisify(
-    method as (request: Request, callback: (error: ServiceError | null, response: Response) => void) => void,
-  ).call(client, request);
+  return new Promise((resolve, reject) => {
+    method.call(client, request, new Metadata(), options, (error, response) =>
+      error ? reject(error) : resolve(response),
+    );
+  });
+}
+
+/** The error that a promise rejects with. */
+export async function failureOf(promise: Promise<unknown>): Promise<ServiceError> {
+  try {
+    await promise;
+  } catch (error) {
+    return error as ServiceError;
+  }
+  throw new Error('expected a failure');
 }
 
 /** An error's details by message name, decoded. */
