@@ -17,9 +17,13 @@ const OUTPUT = join(OUTPUT_DIR, 'foreshade_libvirt.node');
 const DEFINES = [
   '-DNAPI_VERSION=8',
   '-DNODE_ADDON_API_CPP_EXCEPTIONS',
+  '-DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS', // a worker that is being terminated cannot be thrown at
   '-DNODE_GYP_MODULE_NAME=foreshade_libvirt',
 ];
 const FLAGS = ['-std=c++20', '-O2', '-fPIC', '-fvisibility=hidden', '-Wall', '-Wextra', '-pthread'];
+
+/** Never unloaded, as Node does when a worker ends: threads inside a hung call would come back to nothing. */
+const LINK_FLAGS = ['-Wl,-z,nodelete'];
 
 /**
  * Bring the addon up to date.
@@ -54,7 +58,10 @@ export async function buildAddon({ log = () => {} } = {}) {
   );
   // Linked beside and renamed: a process that has the old one mapped keeps it.
   const fresh = `${OUTPUT}.${process.pid}`;
-  await compile(['-shared', '-pthread', ...units.map((unit) => unit.object), '-ldl', '-o', fresh], log);
+  await compile(
+    ['-shared', '-pthread', ...LINK_FLAGS, ...units.map((unit) => unit.object), '-ldl', '-o', fresh],
+    log,
+  );
   renameSync(fresh, OUTPUT);
   return { path: OUTPUT, built: true };
 }

@@ -11,15 +11,15 @@ namespace {
 /// more guests than this pays one look-up per call.
 constexpr std::size_t kDomainsKeptMax = 4'096;
 
-struct CloseSink {
+}  // namespace
+
+struct Connection::CloseSink {
   std::shared_ptr<Mailbox> mailbox;
   std::uint32_t generation;
 };
 
-void free_close_sink(void* opaque) { delete static_cast<CloseSink*>(opaque); }
-
 /// Runs on the event-loop thread; the connection must not be closed here.
-void on_close(virConnectPtr, int reason, void* opaque) {
+void Connection::on_close(virConnectPtr, int reason, void* opaque) {
   const auto* sink = static_cast<CloseSink*>(opaque);
   const char* text = "the connection failed";
   if (reason == VIR_CONNECT_CLOSE_REASON_EOF) text = "the daemon closed the connection";
@@ -27,8 +27,6 @@ void on_close(virConnectPtr, int reason, void* opaque) {
   if (reason == VIR_CONNECT_CLOSE_REASON_CLIENT) text = "closed by us";
   sink->mailbox->post_lost(sink->generation, text);
 }
-
-}  // namespace
 
 Connection::Connection(const Library& library, std::shared_ptr<Mailbox> mailbox)
     : library_(library), mailbox_(std::move(mailbox)) {}
@@ -57,8 +55,9 @@ void Connection::close() {
   domains_.clear();
   deregister_events(library_, connection_, event_ids_);
   event_ids_.clear();
-  if (close_watched_) library_.virConnectUnregisterCloseCallback(connection_, on_close);
-  close_watched_ = false;
+  // libvirt holds the callback's lock while it runs: after this it does not run any more.
+  if (close_sink_ != nullptr) library_.virConnectUnregisterCloseCallback(connection_, on_close);
+  close_sink_ = nullptr;
   library_.virConnectClose(connection_);
   connection_ = nullptr;
 }
@@ -104,9 +103,8 @@ void Connection::set_keepalive(const OpenOptions& options) const {
 
 void Connection::watch_close() {
   auto sink = std::make_unique<CloseSink>(CloseSink{mailbox_, generation_});
-  if (library_.virConnectRegisterCloseCallback(connection_, on_close, sink.get(), free_close_sink) >= 0) {
-    sink.release();
-    close_watched_ = true;
+  if (library_.virConnectRegisterCloseCallback(connection_, on_close, sink.get(), nullptr) >= 0) {
+    close_sink_ = std::move(sink);
     return;
   }
   const CallError error = library_.last_error();

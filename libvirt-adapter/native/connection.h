@@ -65,6 +65,7 @@ class Connection {
   DomainName name(virDomainPtr domain) const { return domain_name(library_, domain); }
 
  private:
+  static void on_close(virConnectPtr connection, int reason, void* opaque);
   void set_keepalive(const OpenOptions& options) const;
   void watch_close();
 
@@ -72,7 +73,9 @@ class Connection {
   std::shared_ptr<Mailbox> mailbox_;
   virConnectPtr connection_ = nullptr;
   std::uint32_t generation_ = 0;
-  bool close_watched_ = false;
+  struct CloseSink;
+  /// Ours, and no free callback: a driver that has no close callback accepts one, and forgets it.
+  std::unique_ptr<CloseSink> close_sink_;
   std::vector<int> event_ids_;
   std::unordered_map<std::string, virDomainPtr> domains_;
   KeyTable keys_;

@@ -18,8 +18,8 @@ export const TIMEOUT_MS_MAX = 2 ** 31 - 1;
 
 /** First wait before a lost connection is opened again, ms; doubled after each failure up to the longest. */
 export const RECONNECT_MS_FIRST = 50;
-/** Longest wait, ms: sampling must go on within 2 s of the daemon's return. */
-export const RECONNECT_MS_MAX = 1_000;
+/** Longest wait, ms: sampling must go on within 2 s of the return of the daemon, which is slow to answer at first. */
+export const RECONNECT_MS_MAX = 500;
 
 /** How long close() waits for a call in flight, ms, before it leaves the thread to itself. */
 export const CLOSE_GRACE_MS = 2_000;
@@ -199,8 +199,15 @@ export class Lane {
     try {
       entry.answer(await this.#raw.call(entry.call, entry.parameters));
     } catch (failure) {
-      entry.reject(this.#errorOf(failure, entry.call));
-      if (isRawFailure(failure) && failure.connectionLost) this.#lose(failure.message);
+      if (isRawFailure(failure) && failure.connectionLost) {
+        // libvirt has no code of its own for this: it calls it an internal, a system or an RPC error.
+        const notStarted = failure.code === LIBVIRT_ERROR.disconnected;
+        const lost = { ...failure, code: LIBVIRT_ERROR.disconnected };
+        entry.reject(libvirtError(lost, entry.call, notStarted));
+        this.#lose(failure.message);
+      } else {
+        entry.reject(this.#errorOf(failure, entry.call));
+      }
     }
     this.#inFlight = undefined;
     this.#startNext();
@@ -208,8 +215,7 @@ export class Lane {
 
   /** The addon refuses a parameter before anything is called, with a TypeError whose text begins with the call. */
   #errorOf(failure: unknown, call: string): LibvirtError {
-    if (isRawFailure(failure))
-      return libvirtError(failure, call, failure.code === LIBVIRT_ERROR.disconnected);
+    if (isRawFailure(failure)) return libvirtError(failure, call);
     const message = failure instanceof Error ? failure.message : String(failure);
     return ownError('invalidArg', call, message.replace(`${call}: `, ''));
   }

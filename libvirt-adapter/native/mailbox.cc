@@ -51,23 +51,31 @@ class EventMessage final : public Message {
 
 }  // namespace
 
-Mailbox::Mailbox(Napi::Env env, Napi::Function listener)
-    : function_(Function::New(env, listener, "foreshade_libvirt", 0, 1, this)) {}
+Mailbox::Mailbox(Napi::Env env, Napi::Function listener) {
+  const auto shut = [](Napi::Env, std::shared_ptr<Gate>* gate, Mailbox*) {
+    {
+      const std::lock_guard<std::mutex> lock((*gate)->mutex);
+      (*gate)->is_open = false;
+    }
+    delete gate;
+  };
+  function_ = Function::New(env, listener, Napi::Object::New(env), "foreshade_libvirt", 0, 1, this, shut,
+                            new std::shared_ptr<Gate>(gate_));
+}
 
 Mailbox::~Mailbox() {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (!closing_) function_.Release();
+  const std::lock_guard<std::mutex> lock(gate_->mutex);
+  if (gate_->is_open) function_.Release();
 }
 
 void Mailbox::post(std::unique_ptr<Message> message) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  // Once a call has answered napi_closing this thread's claim is gone, and the function may be freed.
-  if (closing_) return;
+  const std::lock_guard<std::mutex> lock(gate_->mutex);
+  if (!gate_->is_open) return;
   const napi_status status = function_.NonBlockingCall(message.get());
   if (status == napi_ok) {
     message.release();
   } else if (status == napi_closing) {
-    closing_ = true;
+    gate_->is_open = false;  // this answer has taken our claim away: to release it again is an error
   }
 }
 
@@ -87,14 +95,20 @@ void Mailbox::post_lost(std::uint32_t generation, std::string reason) {
 }
 
 void Mailbox::let_go(Napi::Env env) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (!closing_) function_.Unref(env);
+  const std::lock_guard<std::mutex> lock(gate_->mutex);
+  if (gate_->is_open) function_.Unref(env);
 }
 
 void Mailbox::call_js(Napi::Env env, Napi::Function listener, Mailbox*, Message* message) {
   const std::unique_ptr<Message> owned(message);
   if (env == nullptr || listener == nullptr) return;
-  owned->deliver(env, listener);
+  try {
+    owned->deliver(env, listener);
+  } catch (const Napi::Error& error) {
+    // A listener has thrown, which Node reports as an uncaught exception; or the environment is ending and
+    // runs no JavaScript any more, and then this does nothing.
+    napi_fatal_exception(env, error.IsEmpty() ? static_cast<napi_value>(env.Undefined()) : error.Value());
+  }
 }
 
 }  // namespace foreshade

@@ -46,9 +46,15 @@ class Mailbox {
   static void call_js(Napi::Env env, Napi::Function listener, Mailbox* mailbox, Message* message);
   using Function = Napi::TypedThreadSafeFunction<Mailbox, Message, &Mailbox::call_js>;
 
-  std::mutex mutex_;
+  /// Whether the function may still be used. Shared with its finalizer: an environment that ends takes its
+  /// functions along, whoever holds them.
+  struct Gate {
+    std::mutex mutex;
+    bool is_open = true;
+  };
+
+  const std::shared_ptr<Gate> gate_ = std::make_shared<Gate>();
   Function function_;
-  bool closing_ = false;
   /// Shared with the events in flight, which may outlive the mailbox.
   std::shared_ptr<std::atomic<std::uint32_t>> events_pending_ =
       std::make_shared<std::atomic<std::uint32_t>>(0);

@@ -32,6 +32,18 @@ function guestXml(name: string): string {
   </domain>`;
 }
 
+/** A guest with what can be tuned. It is never started: its disk does not exist. */
+function tunedXml(): string {
+  return guestXml('native-tuned')
+    .replace("<vcpu current='1'>2</vcpu>", "<vcpu current='2'>2</vcpu><iothreads>1</iothreads>")
+    .replace(
+      '</devices>',
+      `<disk type='file' device='disk'><source file='/nowhere.img'/><target dev='vda' bus='virtio'/></disk>
+      <interface type='bridge'><source bridge='none'/><mac address='52:54:00:00:00:01'/><model type='virtio'/></interface>
+      </devices>`,
+    );
+}
+
 /** Which process it is: its pid and start time. */
 function identity(pid: number): string {
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
@@ -93,6 +105,78 @@ t.test('the daemon stops and dies', { skip: unavailable ?? false }, async (t) =>
     );
   });
 
+  await t.test('the driver takes every parameter with the type it is given', async (t) => {
+    const tuned = await libvirt.defineDomain(tunedXml());
+    const config = { config: true };
+    const scheduler = {
+      cpu_shares: 512n,
+      vcpu_period: 100_000n,
+      vcpu_quota: 20_000n,
+      emulator_period: 100_000n,
+      emulator_quota: -1n,
+      global_period: 50_000n,
+      global_quota: 30_000n,
+      iothread_period: 100_000n,
+      iothread_quota: 40_000n,
+    };
+    await libvirt.setSchedulerParameters(tuned, scheduler, config);
+    t.match(await libvirt.getSchedulerParameters(tuned, config), scheduler);
+
+    const disk = {
+      read_bytes_sec: 10n ** 15n - 1n,
+      write_iops_sec: 100n,
+      write_iops_sec_max: 200n,
+      group_name: 'g',
+    };
+    await libvirt.setBlockIoTune(tuned, 'vda', disk, config);
+    t.match(await libvirt.getBlockIoTune(tuned, 'vda', config), disk);
+
+    const mac = '52:54:00:00:00:01';
+    const net = {
+      'inbound.average': 1_000,
+      'inbound.burst': 64,
+      'outbound.average': 500,
+      'outbound.peak': 800,
+    };
+    await libvirt.setInterfaceParameters(tuned, mac, net, config);
+    t.match(await libvirt.getInterfaceParameters(tuned, mac, config), net);
+
+    await libvirt.setPerfEvents(tuned, { cpu_clock: true, instructions: false }, config);
+    t.match(await libvirt.getPerfEvents(tuned, config), { cpu_clock: true, instructions: false });
+
+    await libvirt.pinVcpu(tuned, 0, new Uint8Array([1]), config);
+    await libvirt.pinEmulator(tuned, new Uint8Array([1]), config);
+    await libvirt.setMemoryStatsPeriod(tuned, 7, config);
+    await libvirt.setMemory(tuned, 49_152n, config);
+    await libvirt.setMemory(tuned, 98_304n, { config: true, maximum: true });
+    await libvirt.setVcpus(tuned, 4, { config: true, maximum: true });
+    await libvirt.setVcpu(tuned, '1', false, config);
+    const iface = (link: string): string =>
+      `<interface type='user'><mac address='52:54:00:00:00:02'/><model type='virtio'/><link state='${link}'/></interface>`;
+    await libvirt.attachDevice(tuned, iface('up'), config);
+    await libvirt.updateDevice(tuned, iface('down'), config);
+    const xml = await libvirt.domainXml(tuned, { inactive: true });
+    for (const part of [
+      "<vcpupin vcpu='0' cpuset='0'/>",
+      "<emulatorpin cpuset='0'/>",
+      "<stats period='7'/>",
+      "<memory unit='KiB'>98304</memory>",
+      "<currentMemory unit='KiB'>49152</currentMemory>",
+      '>4</vcpu>',
+      "<vcpu id='1' enabled='no'",
+      "<link state='down'/>",
+    ]) {
+      t.match(xml, part, part);
+    }
+    await libvirt.detachDevice(tuned, iface('down'), config);
+    t.notMatch(await libvirt.domainXml(tuned), '52:54:00:00:00:02');
+    const refusal = await libvirt
+      .migrateToUri3(tuned, 'qemu+tcp://0.0.0.0/system', { bandwidth: 1 }, 1)
+      .catch((e) => e);
+    t.match(refusal, { call: 'virDomainMigrateToURI3', notStarted: false });
+    await libvirt.undefineDomain(tuned);
+  });
+
   await t.test('killed and started again', async (t) => {
     const before = identity(daemon.guestPid(GUEST));
     const states: string[] = [];
@@ -114,9 +198,9 @@ t.test('the daemon stops and dies', { skip: unavailable ?? false }, async (t) =>
 
     daemon.signal('SIGKILL');
     await until('the loss to be noticed', () => libvirt.connection.state === 'disconnected');
+    await sleep(1_500); // long enough for the pauses between attempts to grow to their longest
     const refusal = await libvirt.nodeInfo().catch((error: unknown) => error);
     t.match(refusal, { code: LIBVIRT_ERROR.disconnected, notStarted: true });
-    await sleep(1_500); // long enough for the pauses between attempts to grow to their longest
     const backAt = await daemon.start();
     await until('a sample after the return', () => lastSampleAt > backAt);
     const resumedMs = lastSampleAt - backAt;

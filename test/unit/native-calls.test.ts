@@ -4,7 +4,9 @@
  * Method: libvirt's own in-process test driver for what libvirt means, and a shim in libvirt's place for what it cannot
  * show: counters above 2^53 and calls that hang for a known time.
  */
+import { spawnSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
 
 import t, { type Test } from 'tap';
 
@@ -420,4 +422,29 @@ t.test('connection listeners', needsShim, async (t) => {
   await libvirt.close();
   unsubscribe();
   t.strictSame(states, ['connected', 'second connected', 'disconnected']);
+});
+
+t.test('a thread inside a hung call outlives whoever started it', needsShim, async (t) => {
+  // Both end with calls in flight, whose threads come back to an environment that is gone.
+  const connection = new URL('../../libvirt-adapter/native/connection.js', import.meta.url).href;
+  const hang = `
+    const { NativeLibvirt } = await import('${connection}');
+    const libvirt = await NativeLibvirt.open('shim:///8', { library: { libvirt: '${shimPath}' } });
+    for (const guest of await libvirt.listDomains()) {
+      libvirt.qemuAgentCommand(guest, 'sleep 300', 5).catch(() => {});
+    }`;
+
+  const worker = new Worker(
+    `(async () => {${hang}
+    require('node:worker_threads').parentPort.postMessage('hung');
+    for (;;) await libvirt.allDomainStats(['state']);
+  })()`,
+    { eval: true },
+  );
+  t.equal(await new Promise((resolve) => worker.once('message', resolve)), 'hung');
+  await worker.terminate();
+  await sleep(400);
+
+  const exit = spawnSync(process.execPath, ['--input-type=module', '-e', `${hang}\nprocess.exit(7);`]);
+  t.strictSame([exit.status, exit.signal, String(exit.stderr)], [7, null, '']);
 });
