@@ -1,8 +1,12 @@
 import { SINK_PORT } from './daemon.ts';
 import type { GuestState, LabPaths } from './state.ts';
 
-/** QEMU's default translation cache is a gigabyte of address space; 32 MiB holds what a lab guest runs. */
-const TB_CACHE_MIB = 32;
+/**
+ * QEMU's translation cache. It is cut into regions, and a vCPU that is plugged in needs a free one at once: where all
+ * are taken, QEMU 7.2 aborts (tcg_region_initial_alloc__locked). A lab guest fills some 30 MiB in its first minutes,
+ * so a small cache ends in a crash at a later plug. What is not used costs address space only.
+ */
+const TB_CACHE_MIB = 256;
 
 /** What a guest's definition needs beside its sizes. */
 export interface DomainFiles {

@@ -26,7 +26,7 @@ enum {
   DISK_BLOCK_BYTES = 262144, /* one request; O_DIRECT, so that the page cache does not count as the guest's memory */
   SEND_BYTES = 65536,
   THREADS_MAX = 16,
-  UNIT_ROUNDS = 300000,
+  UNIT_ROUNDS = 390000,
 };
 /* Share of the run, after a departure, over which the additional memory is touched. */
 static const double DEPART_RAMP_FRACTION = 0.25;

@@ -34,7 +34,7 @@ enum {
   ID_MAX = 48,
   INPUT_BYTES = 4096,  /* the longest line; a run request is under 512 bytes */
   OUTPUT_BYTES = 65536, /* some 400 events: more than RUNS_MAX runs can leave while the host is away */
-  HOST_AWAY_MS = 100,  /* between looks for a host: a hung-up port cannot be waited for */
+  HOST_AWAY_MS = 1000, /* between looks for a host, should its SIGIO have come just before the wait */
 };
 
 struct run {
@@ -222,7 +222,10 @@ static void serve(void) {
     for (int i = 0; i < RUNS_MAX; ++i) {
       fds[1 + i] = (struct pollfd){.fd = runs[i].id[0] == '\0' ? -1 : runs[i].reports, .events = POLLIN};
     }
-    if (poll(fds, 1 + RUNS_MAX, host_away ? HOST_AWAY_MS : -1) < 0) continue;
+    if (poll(fds, 1 + RUNS_MAX, host_away ? HOST_AWAY_MS : -1) < 0) {
+      host_away = false; /* a signal: look again */
+      continue;
+    }
     host_away = (fds[0].revents & POLLHUP) != 0;
     if (fds[0].revents & POLLOUT) flush_output();
     if (fds[0].revents & POLLIN) handle_input();
@@ -230,6 +233,18 @@ static void serve(void) {
       if (fds[1 + i].revents != 0) handle_report(&runs[i]);
     }
   }
+}
+
+static void on_port_change(int unused) {
+  (void)unused; /* it interrupted poll, and that is all it is for */
+}
+
+/* A port whose host is away hangs up at each poll, so it is left out of the wait; the kernel signals its return. */
+static void watch_host(void) {
+  struct sigaction action = {.sa_handler = on_port_change, .sa_flags = SA_RESTART};
+  sigaction(SIGIO, &action, NULL);
+  fcntl(port, F_SETOWN, getpid());
+  fcntl(port, F_SETFL, O_NONBLOCK | O_ASYNC);
 }
 
 int main(int argc, char **argv) {
@@ -244,5 +259,6 @@ int main(int argc, char **argv) {
     return 1;
   }
   set_oom_score("-1000");
+  watch_host();
   serve();
 }
