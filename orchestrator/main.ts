@@ -34,12 +34,15 @@ export interface Foundation {
 const systemClock: Clock = { nowMs: () => Date.now(), monotonicMs: () => performance.now() };
 
 /** Run the service over the host's libvirt until `stop`. */
-export async function serve(config: Config, options: { readonly logger: Log }): Promise<Running> {
+export async function serve(
+  config: Config,
+  options: { readonly logger: Log; readonly forecaster?: Forecaster },
+): Promise<Running> {
   const { logger } = options;
   const lock = StateLock.take(config.stateDir);
   const undo: (() => Promise<void> | void)[] = [() => lock.release()];
   try {
-    const foundation = await hostFoundation(config, logger, undo);
+    const foundation = await hostFoundation(config, options, undo);
     const running = await serveOn(config, foundation, logger);
     return {
       engine: running.engine,
@@ -103,7 +106,7 @@ const BLOCK_PERIOD_MS = 10_000;
 
 async function hostFoundation(
   config: Config,
-  logger: Log,
+  { logger, forecaster: given }: { readonly logger: Log; readonly forecaster?: Forecaster },
   undo: (() => Promise<void> | void)[],
 ): Promise<Foundation> {
   // Loaded here, so that a command that never serves needs neither libvirt nor the kernels.
@@ -112,7 +115,7 @@ async function hostFoundation(
   const { openIcountCounter } = await import('../libvirt-adapter/icount-counter.ts');
   const { canShapeTaps } = await import('../libvirt-adapter/tap-shaping.ts');
   const { ParametricForecaster } = await import('./forecast/parametric-forecaster.ts');
-  const forecaster = await ParametricForecaster.create();
+  const forecaster = given ?? (await ParametricForecaster.create());
   const ledger = LmdbLedger.open(join(config.stateDir, 'ledger'));
   const { libvirt: settings } = config;
   const libvirt = await NativeLibvirt.open(settings.uri, {

@@ -42,6 +42,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'check what this host lacks, and say what to do',
     load: async (io) => (await import('./doctor.ts')).doctorCommand(io),
   },
+  demo: {
+    summary: 'show the whole way of a request on real guests, in a lab of its own',
+    load: async (io) => (await import('./demo.ts')).demoCommand(io),
+  },
   lab: {
     summary: 'tiny real guests behind a private libvirt daemon, to try things on',
     load: async () => (await import('./lab.ts')).labCommand(),
