@@ -84,8 +84,10 @@ class Reader {
   #tree(): XmlElement {
     const open: OpenElement[] = [];
     for (;;) {
-      if (this.#at >= this.#source.length) throw this.#error('document ends inside an element');
       const parent = open.at(-1);
+      if (this.#at >= this.#source.length) {
+        throw this.#error(parent === undefined ? 'root element expected' : `<${parent.name}> is not closed`);
+      }
       if (parent !== undefined && !this.#starts('<')) {
         parent.text += this.#resolve(this.#until('<'));
         continue;

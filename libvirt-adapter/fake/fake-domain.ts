@@ -216,7 +216,7 @@ export class FakeDomain {
       vcpusOnline: this.onlineCount,
       memoryKib: this.heldKib,
     };
-    const demand = this.demand(this.sinceBootMs, held);
+    const demand = this.demand(this.sinceBootMs - forMs / 2, held); // at the middle of the step
     this.#compute(demand, held, forMs);
     this.#remember(demand, held, forMs);
     this.#transfer(demand, forMs);
