@@ -5,11 +5,14 @@
  *   URI      shim:///<domains>          any other URI is refused
  *   hang     an agent or monitor command "sleep <ms>" comes back after that time
  *   time     the monitor command "shim-time" gives the nanoseconds that the last statistics call took here
+ *   death    the agent command "die" fails, and its connection is dead from then on
+ *   events   the agent command "storm <n>" delivers n lifecycle events to the last connection that subscribed
  */
 #include <errno.h>
 #include <libvirt/libvirt-qemu.h>
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,12 +27,22 @@ struct _virConnect {
 };
 
 struct _virDomain {
+  virConnectPtr connection;
   int number;
   char name[32];
 };
 
 static __thread virError last_error;
 static long long stats_time_ns;
+
+/* The one subscription to lifecycle events. */
+static struct {
+  pthread_mutex_t lock;
+  virConnectPtr connection;
+  virConnectDomainEventCallback callback;
+  void *opaque;
+  virFreeCallback release;
+} subscription = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void fail(int code, const char *message) {
   last_error.code = code;
@@ -112,18 +125,35 @@ int virConnectDomainEventRegisterAny(virConnectPtr connection, virDomainPtr doma
                                      virConnectDomainEventGenericCallback callback, void *opaque,
                                      virFreeCallback release) {
   ENTER();
-  (void)connection;
   (void)domain;
-  (void)event;
-  (void)callback;
-  (void)opaque;
-  (void)release;
-  fail(VIR_ERR_NO_SUPPORT, "the shim has no events");
-  return -1;
+  if (event != VIR_DOMAIN_EVENT_ID_LIFECYCLE) {
+    fail(VIR_ERR_NO_SUPPORT, "the shim has lifecycle events only");
+    return -1;
+  }
+  pthread_mutex_lock(&subscription.lock);
+  subscription.connection = connection;
+  subscription.callback = (virConnectDomainEventCallback)(void *)callback;
+  subscription.opaque = opaque;
+  subscription.release = release;
+  pthread_mutex_unlock(&subscription.lock);
+  return 0;
 }
 
-static virDomainPtr new_domain(int number) {
+int virConnectDomainEventDeregisterAny(virConnectPtr connection, int id) {
+  ENTER();
+  (void)id;
+  pthread_mutex_lock(&subscription.lock);
+  if (subscription.connection == connection) {
+    subscription.release(subscription.opaque);
+    subscription.callback = NULL;
+  }
+  pthread_mutex_unlock(&subscription.lock);
+  return 0;
+}
+
+static virDomainPtr new_domain(virConnectPtr connection, int number) {
   virDomainPtr domain = calloc(1, sizeof *domain);
+  domain->connection = connection;
   domain->number = number;
   snprintf(domain->name, sizeof domain->name, "guest-%d", number);
   return domain;
@@ -136,7 +166,7 @@ virDomainPtr virDomainLookupByName(virConnectPtr connection, const char *name) {
     fail(VIR_ERR_NO_DOMAIN, "no such guest");
     return NULL;
   }
-  return new_domain(number);
+  return new_domain(connection, number);
 }
 
 virDomainPtr virDomainLookupByUUIDString(virConnectPtr connection, const char *uuid) {
@@ -146,7 +176,7 @@ virDomainPtr virDomainLookupByUUIDString(virConnectPtr connection, const char *u
     fail(VIR_ERR_NO_DOMAIN, "no such guest");
     return NULL;
   }
-  return new_domain(number);
+  return new_domain(connection, number);
 }
 
 int virDomainFree(virDomainPtr domain) {
@@ -165,7 +195,7 @@ int virConnectListAllDomains(virConnectPtr connection, virDomainPtr **domains, u
   ENTER();
   (void)flags;
   *domains = calloc(connection->domains + 1, sizeof **domains);
-  for (int i = 0; i < connection->domains; ++i) (*domains)[i] = new_domain(i);
+  for (int i = 0; i < connection->domains; ++i) (*domains)[i] = new_domain(connection, i);
   return connection->domains;
 }
 
@@ -202,7 +232,7 @@ int virConnectGetAllDomainStats(virConnectPtr connection, unsigned int groups, v
   *records = calloc(connection->domains + 1, sizeof **records);
   for (int d = 0; d < connection->domains; ++d) {
     virDomainStatsRecordPtr record = (*records)[d] = calloc(1, sizeof *record);
-    record->dom = new_domain(d);
+    record->dom = new_domain(connection, d);
     record->nparams = PARAMETERS_PER_DOMAIN;
     record->params = calloc(PARAMETERS_PER_DOMAIN, sizeof *record->params);
     for (int i = 0; i < PARAMETERS_PER_DOMAIN; ++i) fill(&record->params[i], i, d);
@@ -238,12 +268,27 @@ static void obey_sleep(const char *command) {
   if (sscanf(command, "sleep %ld", &ms) == 1) sleep_ms(ms);
 }
 
+static void obey_storm(virDomainPtr domain, const char *command) {
+  int count = 0;
+  if (sscanf(command, "storm %d", &count) != 1) return;
+  pthread_mutex_lock(&subscription.lock);
+  for (int i = 0; i < count && subscription.callback != NULL; ++i) {
+    subscription.callback(subscription.connection, domain, VIR_DOMAIN_EVENT_RESUMED, i, subscription.opaque);
+  }
+  pthread_mutex_unlock(&subscription.lock);
+}
+
 char *virDomainQemuAgentCommand(virDomainPtr domain, const char *command, int timeout, unsigned int flags) {
   ENTER();
-  (void)domain;
   (void)timeout;
   (void)flags;
   obey_sleep(command);
+  obey_storm(domain, command);
+  if (strcmp(command, "die") == 0) {
+    domain->connection->alive = 0;
+    fail(VIR_ERR_RPC, "the shim was told to die");
+    return NULL;
+  }
   return strdup(command);
 }
 

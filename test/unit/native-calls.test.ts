@@ -424,6 +424,52 @@ t.test('connection listeners', needsShim, async (t) => {
   t.strictSame(states, ['connected', 'second connected', 'disconnected']);
 });
 
+t.test('a connection that dies comes back by itself', needsShim, async (t) => {
+  const libvirt = await open(t, 'shim:///8');
+  const [guest] = await libvirt.listDomains();
+  if (guest === undefined) throw new Error('the shim has no guest');
+  const states: string[] = [];
+  libvirt.onConnection(({ state }) => void states.push(state));
+
+  const died = failureOf(libvirt.qemuAgentCommand(guest, 'die', 5));
+  const behind = failureOf(libvirt.qemuAgentCommand(guest, 'never', 5));
+  t.match(await died, { code: LIBVIRT_ERROR.disconnected, notStarted: false, message: /told to die/ });
+  t.match(await behind, { code: LIBVIRT_ERROR.disconnected, notStarted: true });
+  t.equal((await libvirt.allDomainStats(['state'])).domains.length, 8, 'other lanes go on');
+  for (let waited = 0; states.length < 3 && waited < 100; ++waited) await sleep(20);
+  t.strictSame(states, ['connected', 'disconnected', 'connected']);
+  t.equal(await libvirt.qemuAgentCommand(guest, 'again', 5), 'again');
+});
+
+t.test(
+  'events arrive in order, and a storm beyond the bound says that some were lost',
+  needsShim,
+  async (t) => {
+    const libvirt = await open(t, 'shim:///8');
+    const [guest] = await libvirt.listDomains();
+    if (guest === undefined) throw new Error('the shim has no guest');
+    const details: number[] = [];
+    libvirt.on('lifecycle', (event) => void details.push(event.detail));
+    const states: string[] = [];
+    libvirt.onConnection((now) => void states.push(now.state === 'connected' ? now.state : now.reason));
+
+    await libvirt.qemuAgentCommand(guest, 'storm 5000', 5);
+    for (let waited = 0; details.length < 5_000 && waited < 100; ++waited) await sleep(20);
+    t.strictSame(details, [...details.keys()]);
+    t.equal(details.length, 5_000);
+
+    const storm = libvirt.qemuAgentCommand(guest, 'storm 70000', 5);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_500); // the event loop is busy with something else
+    await storm;
+    for (let waited = 0; states.length < 3 && waited < 200; ++waited) await sleep(20);
+    t.strictSame(states, ['connected', 'events came faster than they were taken', 'connected']);
+    t.equal(details.length, 5_000 + 65_536, 'what fitted was delivered');
+    await libvirt.qemuAgentCommand(guest, 'storm 1', 5);
+    for (let waited = 0; details.length < 70_537 && waited < 100; ++waited) await sleep(20);
+    t.equal(details.length, 70_537, 'and events go on');
+  },
+);
+
 t.test('a thread inside a hung call outlives whoever started it', needsShim, async (t) => {
   // Both end with calls in flight, whose threads come back to an environment that is gone.
   const connection = new URL('../../libvirt-adapter/native/connection.js', import.meta.url).href;
