@@ -206,21 +206,42 @@ function lesson(p: usize, field: i32, censored: bool): f64 {
   return predict(p, field) > 0 && y <= location ? NaN : y;
 }
 
+/** Deviations at which a run is a surprise, and the hyperparameters that failed to see it coming are picked anew. */
+const SURPRISE: f64 = 2.5;
+
+/** First output whose lesson the model did not expect, or -1. */
+function surprised(p: usize): i32 {
+  for (let o = 0; o < OUTPUTS; ++o) {
+    const y = element(lessons, o);
+    if (isNaN(y) || predict(p, o) === 0) continue;
+    if (abs(y - location) > SURPRISE * Math.sqrt(latent + noiseVariance)) return o;
+  }
+  return -1;
+}
+
 /**
  * Learn a finished run from I_ROW, I_PEAK and I_BEFORE, and fit the workload anew.
  * @param duration s; NaN: not to be learned
  * @param censored bit f: the peak of field f is a lower bound
- * @param groups   outputs with the same runs share a choice of hyperparameters; at most this many choose anew
- * @param start    output whose group chooses first
+ * @param select   1 to pick the hyperparameters anew, 0 to do so only when the run is a surprise
+ * @param groups   outputs with the same runs share the choice; at most this many groups choose anew
+ * @param start    output whose group chooses first, unless another was surprised
  */
-export function learn(slot: i32, duration: f64, censored: i32, groups: i32, start: i32): void {
+export function learn(slot: i32, duration: f64, censored: i32, select: i32, groups: i32, start: i32): void {
   assert(start >= 0 && start < OUTPUTS, 'start must be an output');
   assert(!(duration < 0.0) && duration !== Infinity, 'duration must be finite and not negative');
   const p = workloadAt(slot);
   aim(p, io(I_ROW));
   for (let f = 0; f < FIELDS; ++f) put(lessons, f, lesson(p, f, ((censored >> f) & 1) === 1));
   put(lessons, DURATION, isNaN(duration) ? NaN : Math.log(max(duration, DURATION_MIN)));
+  const surprise = surprised(p);
+  append(p);
+  if (select === 0 && surprise < 0) fit(p, 0, start);
+  else fit(p, groups, surprise < 0 ? start : surprise);
+}
 
+/** Put the run and its lessons in the place of the oldest. */
+function append(p: usize): void {
   const head = load<i32>(p + W_HEAD);
   memory.copy(p + W_RAW + <usize>head * ROW_BYTES, io(I_ROW), ROW_BYTES);
   for (let o = 0; o < OUTPUTS; ++o) put(p + W_Y + <usize>o * LINE, head, element(lessons, o));
@@ -230,7 +251,6 @@ export function learn(slot: i32, duration: f64, censored: i32, groups: i32, star
   }
   store<i32>(p + W_HEAD, (head + 1) % RUNS_MAX);
   store<i32>(p + W_COUNT, min(load<i32>(p + W_COUNT) + 1, RUNS_MAX));
-  fit(p, groups, start);
 }
 const lessons = memory.data(64);
 

@@ -1,5 +1,6 @@
 // The module's one face. Addresses are given out by name, so the host knows no layout.
 import * as layout from './layout';
+import { prepareDrift } from './process';
 import { normalQuantile } from './student';
 
 export { clearWorkload, forecastGuest, forecastRequest, learn } from './forecast';
@@ -97,4 +98,5 @@ export function prepare(): void {
     const level = load<f64>(layout.io(layout.I_LEVELS) + ((<usize>l) << 3));
     store<f64>(layout.io(layout.I_NORMAL) + ((<usize>l) << 3), normalQuantile(level));
   }
+  prepareDrift();
 }

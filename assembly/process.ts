@@ -1,10 +1,11 @@
 // One Gaussian process per output of a workload, over the coordinates z of a request:
 //
 //   y(z) = mean + f(z) + e,   f ~ GP(0, s2 k),   e ~ N(0, s2 noise age)
-//   k(z, z') = 1 + linear <z, z'> + quadratic <z, z'>^2 + matern M52(|z - z'| / length)
+//   k(z, z') = 1 + linear <z, z'> + quadratic <z, z'>^2 + matern M52(|z - z'| / length) + drift exp(-lag / DRIFT_RUNS)
 //   M52(r) = (1 + sqrt5 r + 5 r^2 / 3) exp(-sqrt5 r)
 //
 // Outputs are logarithms, so `linear` is a power law of the parameters and `quadratic` its bend; M52 takes the rest.
+// `drift` lets the whole surface move from run to run: lag counts the runs between two, the next run being one ahead.
 // age = 2^(runs since / AGE_HALF) >= 1 lets newer runs outweigh older ones. (linear, quadratic, matern, length, noise)
 // is picked from a fixed grid by the leave-one-out predictive likelihood, in closed form from the inverse of K:
 //
@@ -49,11 +50,17 @@ const P_OWNER: usize = 32; //     output whose inverse this one shares
 const P_MASK: usize = 40; //      u64, bit i: run i taught this output
 const P_NOISE: usize = 48; //     deviation of what the parameters do not explain
 
-const SHAPES: i32 = 8;
+const SHAPES: i32 = 11;
 const NOISES: i32 = 6;
 
 /** Half-life, in runs, of a run's weight. Long enough that 20 runs all count, short enough to leave a past behind. */
 const AGE_HALF: f64 = 16.0;
+/**
+ * Log likelihood a drift must win by: one odd run looks like the start of a drift, two or three in a row are one.
+ */
+const DRIFT_EVIDENCE: f64 = 2.0;
+/** Runs over which a drift is forgotten: few, since it is there to follow a workload that has changed. */
+const DRIFT_RUNS: f64 = 8.0;
 /** Variance of log usage before any run, and how many runs that belief is worth. */
 const S2_PRIOR: f64 = 0.2;
 const NU_PRIOR: f64 = 3.0;
@@ -68,10 +75,11 @@ const Z_MAX: f64 = 6.0;
 const SQRT5: f64 = 2.23606797749979;
 
 // Shapes in the order of growing freedom; ties go to the first.
-const LINEAR = memory.data<f64>([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.3]);
-const QUADRATIC = memory.data<f64>([0.0, 0.03, 0.1, 0.0, 0.03, 0.0, 0.0, 0.0]);
-const MATERN = memory.data<f64>([0.0, 0.0, 0.0, 0.1, 0.1, 0.3, 1.0, 1.0]);
-const LENGTH = memory.data<f64>([1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 1.0, 4.0]);
+const LINEAR = memory.data<f64>([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.3, 1.0, 1.0, 1.0]);
+const QUADRATIC = memory.data<f64>([0.0, 0.03, 0.1, 0.0, 0.03, 0.0, 0.0, 0.0, 0.0, 0.03, 0.0]);
+const MATERN = memory.data<f64>([0.0, 0.0, 0.0, 0.1, 0.1, 0.3, 1.0, 1.0, 0.0, 0.1, 0.3]);
+const LENGTH = memory.data<f64>([1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 1.0, 4.0, 1.0, 1.0, 2.0]);
+const DRIFT = memory.data<f64>([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.3, 0.3, 0.3]);
 const NOISE = memory.data<f64>([0.1, 0.03, 0.01, 0.003, 0.3, 1.0]);
 
 function element(base: usize, i: i32): f64 {
@@ -84,17 +92,36 @@ export function matern52(r: f64): f64 {
   return (1.0 + x + (x * x) / 3.0) * Math.exp(-x);
 }
 
-/** Correlation of two requests, from their inner product and their squared distance. */
-function covariance(shape: i32, inner: f64, distance2: f64): f64 {
+/**
+ * Covariance of two requests.
+ * @param inner     <z, z'>
+ * @param distance2 |z - z'|^2
+ * @param lag       runs between them
+ */
+function covariance(shape: i32, inner: f64, distance2: f64, lag: i32): f64 {
   let k = 1.0 + element(LINEAR, shape) * inner + element(QUADRATIC, shape) * inner * inner;
   const matern = element(MATERN, shape);
   if (matern > 0.0) k += matern * matern52(Math.sqrt(max(distance2, 0.0)) / element(LENGTH, shape));
+  const drift = element(DRIFT, shape);
+  if (drift > 0.0) k += drift * element(decay, lag);
   return k;
+}
+const decay = memory.data(520); // f64[RUNS_MAX + 1], exp(-lag / DRIFT_RUNS)
+
+/** Fill the table of the drift's correlations; once, before anything is learned. */
+export function prepareDrift(): void {
+  for (let lag = 0; lag <= RUNS_MAX; ++lag) {
+    store<f64>(decay + ((<usize>lag) << 3), Math.exp(-(<f64>lag) / DRIFT_RUNS));
+  }
+}
+
+/** Runs learned since run i. */
+function behind(p: usize, i: i32): i32 {
+  return (load<i32>(p + W_HEAD) - 1 - i + RUNS_MAX) % RUNS_MAX;
 }
 
 function age(p: usize, i: i32): f64 {
-  const behind = (load<i32>(p + W_HEAD) - 1 - i + RUNS_MAX) % RUNS_MAX;
-  return Math.exp((Math.LN2 / AGE_HALF) * <f64>behind);
+  return Math.exp((Math.LN2 / AGE_HALF) * <f64>behind(p, i));
 }
 
 /** Standardise one request's coordinates by the workload's statistics: NaN becomes 0, the mean. */
@@ -140,7 +167,7 @@ function fillGram(p: usize, n: i32): void {
   }
 }
 
-function fillKernel(n: i32, shape: i32): void {
+function fillKernel(p: usize, n: i32, shape: i32): void {
   const gram = gramMatrix();
   const kernel = kernelMatrix();
   for (let i = 0; i < n; ++i) {
@@ -148,7 +175,10 @@ function fillKernel(n: i32, shape: i32): void {
     for (let j = 0; j <= i; ++j) {
       const inner = element(gram + <usize>i * LINE, j);
       const distance2 = own + element(gram + <usize>j * LINE, j) - 2.0 * inner;
-      store<f64>(kernel + <usize>i * LINE + ((<usize>j) << 3), covariance(shape, inner, distance2));
+      store<f64>(
+        kernel + <usize>i * LINE + ((<usize>j) << 3),
+        covariance(shape, inner, distance2, abs(behind(p, i) - behind(p, j))),
+      );
     }
   }
 }
@@ -292,14 +322,16 @@ function select(p: usize, n: i32, first: i32): void {
   const mask = maskOf(p, first);
   for (let o = first; o < OUTPUTS; ++o) store<f64>(bestScores + ((<usize>o) << 3), -Infinity);
   for (let shape = 0; shape < SHAPES; ++shape) {
-    fillKernel(n, shape);
+    fillKernel(p, n, shape);
+    const handicap = element(DRIFT, shape) > 0.0 ? DRIFT_EVIDENCE : 0.0;
     for (let noise = 0; noise < NOISES; ++noise) {
       invertMasked(n, element(NOISE, noise), mask, inverseMatrix());
       diagonal(n, inverseMatrix());
       for (let o = first; o < OUTPUTS; ++o) {
         if (maskOf(p, o) !== mask) continue;
         solve(n, inverseMatrix(), vector(CENTRED + o), vector(ALPHA));
-        const score = likelihood(n, mask, element(NOISE, noise), scaleOf(n, mask, element(NOISE, noise)));
+        const score =
+          likelihood(n, mask, element(NOISE, noise), scaleOf(n, mask, element(NOISE, noise))) - handicap;
         if (score <= element(bestScores, o)) continue;
         store<f64>(bestScores + ((<usize>o) << 3), score);
         store<f64>(p + W_PARAM + ((<usize>o) << 6) + P_CANDIDATE, <f64>(shape * NOISES + noise));
@@ -323,7 +355,7 @@ function settle(p: usize, n: i32, output: i32): void {
   const inverse = p + W_LINV + <usize>owner * MATRIX;
   store<f64>(param + P_OWNER, <f64>owner);
   if (owner === output) {
-    fillKernel(n, candidateOf(p, output) / NOISES);
+    fillKernel(p, n, candidateOf(p, output) / NOISES);
     invertMasked(n, element(NOISE, candidateOf(p, output) % NOISES), mask, inverse);
   }
   diagonal(n, inverse);
@@ -372,7 +404,7 @@ const DISTANCE: i32 = 1;
 const CORRELATION: i32 = 4;
 const query = memory.data(384); //       f64[DIMS]
 const ownInner = memory.data(8);
-const shapeFilled = memory.data(8); //    u8[SHAPES]
+const shapeFilled = memory.data(16); //   u8[SHAPES]
 const explained = memory.data(64); //    f64[OUTPUTS], |Linv k|^2 of each owner
 const explainedKnown = memory.data(8); // u8[OUTPUTS]
 
@@ -385,7 +417,7 @@ export let freedom: f64 = 0.0;
 /** Take a request's coordinates; the predictions that follow are for it. */
 export function aim(p: usize, row: usize): void {
   const n = load<i32>(p + W_COUNT);
-  memory.fill(shapeFilled, 0, 8);
+  memory.fill(shapeFilled, 0, 16);
   memory.fill(explainedKnown, 0, 8);
   if (n === 0) return;
   standardise(p, row, query);
@@ -399,7 +431,7 @@ export function aim(p: usize, row: usize): void {
   }
 }
 
-function correlations(n: i32, shape: i32): usize {
+function correlations(p: usize, n: i32, shape: i32): usize {
   const k = vector(CORRELATION + shape);
   if (load<u8>(shapeFilled + <usize>shape) === 1) return k;
   store<u8>(shapeFilled + <usize>shape, 1);
@@ -407,7 +439,7 @@ function correlations(n: i32, shape: i32): usize {
   for (let i = 0; i < n; ++i) {
     store<f64>(
       k + ((<usize>i) << 3),
-      covariance(shape, element(vector(INNER), i), element(vector(DISTANCE), i)),
+      covariance(shape, element(vector(INNER), i), element(vector(DISTANCE), i), behind(p, i) + 1),
     );
   }
   return k;
@@ -438,9 +470,9 @@ export function predict(p: usize, output: i32): i32 {
   const n = load<i32>(p + W_COUNT);
   const candidate = candidateOf(p, output);
   const shape = candidate / NOISES;
-  const k = correlations(n, shape);
+  const k = correlations(p, n, shape);
   const s2 = load<f64>(param + P_S2);
-  const prior = covariance(shape, load<f64>(ownInner), 0.0);
+  const prior = covariance(shape, load<f64>(ownInner), 0.0, 0);
   const rest = prior - explainedBy(p, n, <i32>load<f64>(param + P_OWNER), k);
   location = load<f64>(param + P_MEAN) + dot(p + W_ALPHA + <usize>output * LINE, k, n);
   latent = s2 * max(rest, 1e-9);

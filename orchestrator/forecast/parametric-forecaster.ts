@@ -40,7 +40,7 @@ export const KNOTS_S: readonly number[] = Array.from(
 
 /** While a workload has at most this many runs, each picks the hyperparameters anew: that is when they move. */
 const SELECT_ALWAYS_RUNS = 16;
-/** Later every fourth run does; the others refit with those at hand. */
+/** Later every fourth run does, and any that surprises; the others refit with those at hand. */
 const SELECT_EVERY_RUNS = 4;
 /** Groups of outputs that pick anew in one `learn`: bounds it to some 10 ms when fields come and go. */
 const SELECT_GROUPS = 2;
@@ -154,7 +154,8 @@ export class ParametricForecaster implements Forecaster {
       slot,
       outcome.completed ? durationS : Number.NaN,
       outcome.completed ? censoredMask(outcome.censored) : censoredMask(PROFILE_FIELDS),
-      selects ? SELECT_GROUPS : 0,
+      selects ? 1 : 0,
+      SELECT_GROUPS,
       workload.learned % OUTPUTS,
     );
   }

@@ -20,7 +20,14 @@ export interface KernelExports {
   observe(guest: number, full: number): void;
   clearGuest(guest: number): void;
   clearWorkload(slot: number): void;
-  learn(slot: number, durationS: number, censored: number, groups: number, start: number): void;
+  learn(
+    slot: number,
+    durationS: number,
+    censored: number,
+    select: number,
+    groups: number,
+    start: number,
+  ): void;
   forecastRequest(slot: number, guest: number, knots: number, estimateS: number): number;
   forecastGuest(guest: number, knots: number): void;
   runsOf(slot: number): number;

@@ -12,14 +12,17 @@ const SEED = 31;
 t.comment(`seed ${SEED}`);
 const NOISES = [0.1, 0.03, 0.01, 0.003, 0.3, 1];
 const SHAPES = [
-  { linear: 1, quadratic: 0, matern: 0, length: 1 },
-  { linear: 1, quadratic: 0.03, matern: 0, length: 1 },
-  { linear: 1, quadratic: 0.1, matern: 0, length: 1 },
-  { linear: 1, quadratic: 0, matern: 0.1, length: 1 },
-  { linear: 1, quadratic: 0.03, matern: 0.1, length: 1 },
-  { linear: 1, quadratic: 0, matern: 0.3, length: 2 },
-  { linear: 1, quadratic: 0, matern: 1, length: 1 },
-  { linear: 0.3, quadratic: 0, matern: 1, length: 4 },
+  { linear: 1, quadratic: 0, matern: 0, length: 1, drift: 0 },
+  { linear: 1, quadratic: 0.03, matern: 0, length: 1, drift: 0 },
+  { linear: 1, quadratic: 0.1, matern: 0, length: 1, drift: 0 },
+  { linear: 1, quadratic: 0, matern: 0.1, length: 1, drift: 0 },
+  { linear: 1, quadratic: 0.03, matern: 0.1, length: 1, drift: 0 },
+  { linear: 1, quadratic: 0, matern: 0.3, length: 2, drift: 0 },
+  { linear: 1, quadratic: 0, matern: 1, length: 1, drift: 0 },
+  { linear: 0.3, quadratic: 0, matern: 1, length: 4, drift: 0 },
+  { linear: 1, quadratic: 0, matern: 0, length: 1, drift: 0.3 },
+  { linear: 1, quadratic: 0.03, matern: 0.1, length: 1, drift: 0.3 },
+  { linear: 1, quadratic: 0, matern: 0.3, length: 2, drift: 0.3 },
 ] as const;
 type Shape = (typeof SHAPES)[number];
 type Row = readonly number[];
@@ -42,38 +45,57 @@ function standardiser(rows: readonly Row[], numeric: number): (row: Row) => numb
     });
 }
 
-function covariance({ linear, quadratic, matern, length }: Shape, a: Row, b: Row): number {
+function covariance(
+  { linear, quadratic, matern, length, drift }: Shape,
+  a: Row,
+  b: Row,
+  lag: number,
+): number {
   const inner = sum(a.map((x, j) => x * (b[j] as number)));
   const r = (Math.sqrt(5) * Math.hypot(...a.map((x, j) => x - (b[j] as number)))) / length;
-  return 1 + linear * inner + quadratic * inner ** 2 + matern * (1 + r + r ** 2 / 3) * Math.exp(-r);
+  return (
+    1 +
+    linear * inner +
+    quadratic * inner ** 2 +
+    matern * (1 + r + r ** 2 / 3) * Math.exp(-r) +
+    drift * Math.exp(-lag / 8)
+  );
 }
 
-/** Posterior of f at z from the runs given, in units of s2. */
+/** Posterior of f at z, `behind` runs before the newest (the next is at -1), from the runs given, in units of s2. */
 function posterior(
   shape: Shape,
   noise: number,
   runs: readonly Run[],
   z: Row,
+  behind: number,
 ): { mean: number; variance: number } {
   const k = new Matrix(
-    runs.map((a, i) => runs.map((b, j) => covariance(shape, a.z, b.z) + (i === j ? noise * a.age : 0))),
+    runs.map((a, i) =>
+      runs.map(
+        (b, j) => covariance(shape, a.z, b.z, Math.abs(a.behind - b.behind)) + (i === j ? noise * a.age : 0),
+      ),
+    ),
   );
-  const across = Matrix.columnVector(runs.map((run) => covariance(shape, run.z, z)));
+  const across = Matrix.columnVector(
+    runs.map((run) => covariance(shape, run.z, z, Math.abs(run.behind - behind))),
+  );
   const weights = solve(k, across).to1DArray();
   const mean = sum(weights.map((w, i) => w * (runs[i] as Run).y));
   const explained = sum(weights.map((w, i) => w * across.get(i, 0)));
-  return { mean, variance: covariance(shape, z, z) - explained };
+  return { mean, variance: covariance(shape, z, z, 0) - explained };
 }
 
 interface Run {
   readonly z: Row;
   readonly y: number; // less the mean
   readonly age: number;
+  readonly behind: number;
 }
 interface Fit {
   readonly candidate: number;
   readonly s2: number;
-  readonly score: number;
+  score: number;
 }
 
 function leaveOneOut(shape: Shape, noise: number, runs: readonly Run[]): Omit<Fit, 'candidate'> {
@@ -81,7 +103,9 @@ function leaveOneOut(shape: Shape, noise: number, runs: readonly Run[]): Omit<Fi
   const left = runs.map((run, i) => {
     const rest = runs.filter((_, j) => j !== i);
     const { mean, variance } =
-      n > 1 ? posterior(shape, noise, rest, run.z) : { mean: 0, variance: covariance(shape, run.z, run.z) };
+      n > 1
+        ? posterior(shape, noise, rest, run.z, run.behind)
+        : { mean: 0, variance: covariance(shape, run.z, run.z, 0) };
     return { square: (run.y - mean) ** 2, variance: variance + noise, age: run.age };
   });
   const s2 = (3 * 0.2 + sum(left.map((l) => l.square / l.variance))) / (3 + Math.max(n - 4, n / 2));
@@ -100,17 +124,19 @@ function oracle(rows: readonly Row[], ys: readonly number[], query: Row, numeric
     z: standardise(rows[i] as Row),
     y: (ys[i] as number) - mean,
     age: ages[k] as number,
+    behind: rows.length - 1 - i,
   }));
   let best: Fit = { candidate: -1, s2: Number.NaN, score: Number.NEGATIVE_INFINITY };
   SHAPES.forEach((shape, s) => {
     NOISES.forEach((noise, m) => {
       const fit = leaveOneOut(shape, noise, runs);
+      if (shape.drift > 0) fit.score -= 2; // a drift must win by evidence
       if (fit.score > best.score) best = { candidate: s * NOISES.length + m, ...fit };
     });
   });
   const shape = SHAPES[Math.floor(best.candidate / NOISES.length)] as Shape;
   const noise = NOISES[best.candidate % NOISES.length] as number;
-  const at = posterior(shape, noise, runs, standardise(query));
+  const at = posterior(shape, noise, runs, standardise(query), -1);
   const deviation = Math.sqrt(best.s2 * (at.variance + noise));
   const nu = 3 + Math.max(runs.length - 4, runs.length / 2);
   return { location: mean + at.mean, deviation, nu, candidate: best.candidate, s2: best.s2 };
@@ -138,11 +164,11 @@ for (const { name, n, seed } of [
     const taught = Array.from({ length: OUTPUTS }, () => [] as number[]);
     for (let i = 0; i < n; i += 1) {
       const row = draw();
-      // Field 0: a power law; 1: a bend, sometimes not read; 2: a kink; the others never read.
+      // Field 0: a power law; 1: a bend, sometimes not read; 2: a kink that drifts; the others never read.
       const means = [
         9 + 0.6 * (row[0] as number),
         12 + 0.3 * (row[1] as number) ** 2,
-        8 + Math.max(0, row[0] as number),
+        8 + i / 9 + Math.max(0, row[0] as number),
       ];
       const ys = means.map((mean, f) =>
         f === 1 && i % 3 === 2 ? Number.NaN : mean + 0.05 * normalFrom(random),
@@ -154,7 +180,7 @@ for (const { name, n, seed } of [
         taught[f]?.push(y);
       });
       kernels.row.set(row);
-      kernels.call.learn(0, Number.NaN, 0, OUTPUTS, 0);
+      kernels.call.learn(0, Number.NaN, 0, 1, OUTPUTS, 0);
       rows.push(row);
     }
     kernels.ceiling.fill(Number.NaN);
@@ -194,7 +220,7 @@ t.test('a full workload forgets its oldest run first', async (t) => {
     kernels.row[0] = 5 + 2 * normalFrom(random);
     kernels.peak.fill(Number.NaN);
     kernels.peak[0] = Math.expm1(9 + 0.6 * (kernels.row[0] as number) + 0.1 * normalFrom(random));
-    for (const slot of i < extra ? [0] : [0, 1]) kernels.call.learn(slot, 1 + i, 0, OUTPUTS, 0);
+    for (const slot of i < extra ? [0] : [0, 1]) kernels.call.learn(slot, 1 + i, 0, 1, OUTPUTS, 0);
   }
   kernels.ceiling.fill(Number.NaN);
   kernels.knots.fill(1);

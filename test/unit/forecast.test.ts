@@ -144,6 +144,26 @@ t.test('a run that departs from its parameters moves the next forecast for them'
   t.ok(Math.abs(often - 1) < 0.15, `after nine it is the rule: ${often.toFixed(3)}`);
 });
 
+t.test('a workload that changes for good is followed within a few runs', async (t) => {
+  // From the 21st run on, memory is 1.7 times what it was. Judged: runs 25 to 32, four of the new kind seen.
+  const errors: number[] = [];
+  for (let seed = SEED; seed < SEED + 8; seed += 1) {
+    const { forecaster, random } = await taught(20, seed);
+    for (let run = 20; run < 32; run += 1) {
+      const params = hiddenWorkload.draw(random);
+      const usual = outcomeOf('g', 'w', params, random);
+      const used = BASE.memoryBytes + 1.7 * ((usual.peak.memoryBytes as number) - BASE.memoryBytes);
+      const predicted = at(forecaster.forecast(requestOf('g', 'w', params)).peak, 0.5, MEMORY);
+      if (run >= 24) errors.push(Math.abs(predicted - used) / used);
+      forecaster.learn({ ...usual, peak: { ...usual.peak, memoryBytes: used } });
+    }
+  }
+  t.ok(
+    median(errors) < 0.12,
+    `median error ${median(errors).toFixed(3)}; a model that did not follow has 0.3`,
+  );
+});
+
 t.test('far from what was seen the interval widens', async (t) => {
   const { forecaster } = await taught(20);
   const width = (input: number, mode: string): number => {
