@@ -174,7 +174,7 @@ function forecastField(p: usize, guest: i32, field: i32, knots: i32): void {
  */
 export function forecastRequest(slot: i32, guest: i32, knots: i32, estimate: f64): i32 {
   assert(knots > 0 && knots <= KNOTS_MAX, 'knots must be in [1, KNOTS_MAX]');
-  const p = slot < 0 ? 0 : workloadAt(slot);
+  const p: usize = slot < 0 ? <usize>0 : workloadAt(slot);
   if (p !== 0) aim(p, io(I_ROW));
   forecastDuration(p, knots, estimate);
   for (let f = 0; f < FIELDS; ++f) forecastField(p, guest, f, knots);
