@@ -62,8 +62,8 @@ export interface RequestRecord {
 
 /** How long the client of a departing run keeps its lease after the work, as one does that uploads its result. */
 const LINGER_MS = 9_000;
-/** The guest's statistics come once a second: without a quiet second the next request's own share cannot be told. */
-const QUIET_MS = 2_600;
+/** What the next request finds is an idle guest, not the end of this one. */
+const QUIET_MS = 500;
 
 /** Ask, run and give back one request on the managed guest. */
 export async function runRequest(

@@ -25,6 +25,8 @@ const RECENT_MAX = 64;
 const BEFORE_MS = 10_000;
 /** A guest's own memory statistics lag by their period: what they say this soon after a lease still speaks of it. */
 const AFTERGLOW_MS = 1_500;
+/** Fewer quiet readings than these may all be late ones of the work before. */
+const QUIET_SAMPLES_MIN = 3;
 
 const GUEST_PREFIX = 'guest/';
 
@@ -112,7 +114,7 @@ export class ManagedGuest {
 
   /**
    * Median usage of each field over the last seconds: the guest's own share, before a request adds to it. Right after
-   * another lease there is no quiet stretch to measure, and what was measured before that lease is given.
+   * another lease there is no quiet stretch to measure, and what was measured before that lease is given again.
    */
   usageBefore(nowMs: number): ResourceProfile {
     const sinceMs = Math.max(nowMs - BEFORE_MS, this.quietSinceMs + AFTERGLOW_MS);
@@ -120,7 +122,8 @@ export class ManagedGuest {
     for (const field of PROFILE_FIELDS) {
       const values = this.#values(field, sinceMs).sort((a, b) => a - b);
       const median = values[Math.floor((values.length - 1) / 2)];
-      if (median !== undefined) profile[field] = median;
+      const isQuiet = values.length >= QUIET_SAMPLES_MIN || profile[field] === undefined;
+      if (median !== undefined && isQuiet) profile[field] = median;
     }
     this.#before = profile;
     return profile;
