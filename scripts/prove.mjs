@@ -1,0 +1,142 @@
+#!/usr/bin/env node
+/**
+ * Runs every long bar, from one list, and writes one JSON file of figures: `node scripts/prove.mjs [NAME ...] [--out FILE]`.
+ * A proof prints its one document on stdout, or appends lines of figures to the file that FORESHADE_FIGURES names, or both.
+ */
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ROOT, say } from './steps.mjs';
+
+const node = (...args) => [process.execPath, ...args];
+const compiled = (name) => join('dist', 'test', `${name}.js`);
+
+/**
+ * The list. `document`: stdout is one JSON document, kept whole; `bars`: the document's own key that holds its bars.
+ * `expectUnmet`: the proof is that some bar is missed.
+ */
+const PROOFS = [
+  { name: 'demo', command: node('bin/foreshade.js', 'demo', '--json'), document: true, bars: 'bars' },
+  {
+    name: 'demo-ablated',
+    command: node('bin/foreshade.js', 'demo', '--json', '--ablate'),
+    document: true,
+    bars: 'bars',
+    expectUnmet: true,
+  },
+  {
+    name: 'service-killed-50-times',
+    command: node(compiled('e2e/service-crash.test')),
+    env: { FORESHADE_KILLS: '50' },
+  },
+  {
+    name: 'daemon-stopped-20-times',
+    command: node(compiled('e2e/native-daemon.test')),
+    env: { FORESHADE_DAEMON_STOPS: '20' },
+  },
+  {
+    name: 'simulated-crashes-500',
+    command: node(compiled('simulation/crash.test')),
+    env: { FORESHADE_SEEDS: '500' },
+  },
+  { name: 'allocate-cost', command: node(compiled('bench/allocate.bench')), document: true },
+  { name: 'stats-cost', command: node(compiled('bench/native-stats.bench')), document: true },
+  { name: 'forecast-cost', command: node(compiled('bench/forecast.bench')), document: true },
+];
+/** Longest any proof may take. */
+const TIMEOUT_MS = 45 * 60_000;
+
+const args = process.argv.slice(2);
+const outAt = args.indexOf('--out');
+const out = outAt < 0 ? 'prove.json' : args.splice(outAt, 2)[1];
+const unknown = args.filter((name) => !PROOFS.some((proof) => proof.name === name));
+if (unknown.length > 0) {
+  say(`no such proof: ${unknown.join(', ')}; there are ${PROOFS.map(({ name }) => name).join(', ')}`);
+  process.exit(2);
+}
+
+/** Run one proof; its stderr passes through, its stdout is kept. */
+function runProof({ command: [program, ...rest], env = {} }, figures) {
+  return new Promise((resolve) => {
+    const child = spawn(program, rest, {
+      cwd: ROOT,
+      env: { ...process.env, ...env, FORESHADE_FIGURES: figures, TAP_TIMEOUT: '0' },
+      stdio: ['ignore', 'pipe', 'inherit'],
+      timeout: TIMEOUT_MS,
+    });
+    const chunks = [];
+    child.stdout.on('data', (chunk) => chunks.push(chunk));
+    child.on('close', (code) => resolve({ exit: code ?? 1, stdout: Buffer.concat(chunks).toString() }));
+  });
+}
+
+function readFigures(path) {
+  if (!existsSync(path)) return [];
+  return readFileSync(path, 'utf8')
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line));
+}
+
+/** The last of stdout that parses: a bench may tell its story before its document. */
+function documentIn(stdout) {
+  const text = stdout.trim();
+  try {
+    return JSON.parse(text);
+  } catch {
+    const last = text.split('\n').at(-1) ?? '';
+    try {
+      return JSON.parse(last);
+    } catch {
+      return undefined;
+    }
+  }
+}
+
+const folder = mkdtempSync(join(tmpdir(), 'foreshade-prove-'));
+const results = [];
+for (const proof of PROOFS.filter(({ name }) => args.length === 0 || args.includes(name))) {
+  say(`proving ${proof.name}`);
+  const began = Date.now();
+  const figures = join(folder, `${proof.name}.jsonl`);
+  const { exit, stdout } = await runProof(proof, figures);
+  const document = proof.document ? documentIn(stdout) : undefined;
+  const bars = [...readFigures(figures), ...(document?.[proof.bars] ?? [])];
+  const unmet = bars.filter(({ met }) => met === false).length;
+  const passed =
+    exit === 0 &&
+    (proof.expectUnmet ? unmet > 0 : unmet === 0) &&
+    (!proof.document || document !== undefined);
+  results.push({
+    name: proof.name,
+    command: [
+      ...Object.entries(proof.env ?? {}).map(([key, value]) => `${key}=${value}`),
+      'node',
+      ...proof.command.slice(1),
+    ].join(' '),
+    seconds: Math.round((Date.now() - began) / 1000),
+    exit,
+    passed,
+    bars,
+    ...(document === undefined ? {} : { document }),
+    ...(exit === 0 ? {} : { output: stdout.slice(-4000) }),
+  });
+  say(`${proof.name}: ${passed ? 'passed' : 'NOT passed'} in ${results.at(-1).seconds} s`);
+  for (const { name, bar, value, limit, met } of bars) {
+    say(`  ${met === false ? 'missed' : 'met   '} ${name ?? bar}: ${value} (${limit ?? bar})`);
+  }
+  // After each, so that a long run that is cut still leaves its figures.
+  const report = {
+    at: new Date().toISOString(),
+    node: process.version,
+    cpu: cpus()[0]?.model,
+    cores: cpus().length,
+    results,
+  };
+  writeFileSync(join(ROOT, out), `${JSON.stringify(report, null, 2)}\n`);
+}
+rmSync(folder, { recursive: true, force: true });
+const failed = results.filter(({ passed }) => !passed);
+say(`${results.length - failed.length} of ${results.length} proofs passed; figures in ${out}`);
+if (failed.length > 0) process.exit(1);
