@@ -1,0 +1,128 @@
+// Goal: a configuration is read whole or refused whole, and its manual says what the schema says.
+// Method: TOML texts through parseConfig; the full text of errors as snapshots; the page compared with the generator.
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t from 'tap';
+import {
+  ConfigError,
+  configurationMarkdown,
+  defaultConfig,
+  defaultConfigText,
+  loadConfig,
+  parseConfig,
+} from '../../orchestrator/config.ts';
+import { packagePath } from '../../orchestrator/package-path.ts';
+
+/** The message of the error that reading `text` gives. */
+function refusal(text: string): string {
+  try {
+    parseConfig(text, 'foreshade.toml');
+  } catch (error) {
+    if (error instanceof ConfigError) return error.message;
+    throw error;
+  }
+  return 'accepted';
+}
+
+t.test('an empty file is the defaults, and the printed default file reads as the same', async (t) => {
+  t.strictSame(parseConfig('', 'x'), defaultConfig());
+  t.strictSame(parseConfig(defaultConfigText(), 'x'), defaultConfig());
+  t.equal(defaultConfig().host.mode, 'shadow', 'a new host starts in shadow');
+  t.equal(defaultConfig().service.tcp, undefined, 'and listens on its unix socket only');
+});
+
+t.test('the result is frozen at every level, in camelCase, without absent keys', async (t) => {
+  const config = parseConfig('[host.reserved]\nmemory_mib = 2048\n[engine.quantile]\nlow = 0.7', 'x');
+  t.equal(config.host.reserved.memoryMib, 2048);
+  t.equal(config.engine.quantile.low, 0.7);
+  t.notOk('tcp' in config.service);
+  const check = (value: object, path: string): void => {
+    t.ok(Object.isFrozen(value), path);
+    for (const [key, child] of Object.entries(value)) {
+      if (typeof child === 'object' && child !== null) check(child, `${path}.${key}`);
+    }
+  };
+  check(config, 'config');
+});
+
+t.test('refusals name every problem with its path and its rule', async (t) => {
+  const CASES = {
+    'many at once': `
+      state_dir = "relative"
+      [host]
+      mdoe = "shadow"
+      mode = "fast"
+      reserved = 5
+      [engine]
+      tick_ms = 5
+      shrink_step_fraction = 0.02
+      quantile = { low = 0.99, normal = "x" }
+      [service]
+      tcp = "0.0.0.0:80"
+      [nonsense]
+      a = 1`,
+    "a socket beyond the kernel's bound": `[service]\nsocket = "/${'x'.repeat(107)}"`,
+    'numbers that are none': '[engine]\ncooldown_ms = nan\nqueue_max = 1.5\ndeadband_fraction = -0.1',
+    'not TOML': 'a = = 3',
+    'a key of the prototype': '[host]\nconstructor = 1\n["__proto__"]\nx = 1',
+  };
+  for (const [name, text] of Object.entries(CASES)) t.matchSnapshot(refusal(text), name);
+});
+
+t.test('only loopback addresses are listened on', async (t) => {
+  const tcp = (value: string): string => refusal(`[service]\ntcp = "${value}"`);
+  for (const good of ['127.0.0.1:7443', '127.9.9.9:1', '[::1]:65535']) t.equal(tcp(good), 'accepted', good);
+  for (const bad of [
+    '0.0.0.0:7443',
+    '10.0.0.1:7443',
+    '[::]:1',
+    'example.org:1',
+    '127.0.0.1:0',
+    '127.0.0.1:65536',
+    ':80',
+    '127.0.0.1',
+  ]) {
+    t.match(tcp(bad), /service\.tcp: must be a loopback address and a port/, bad);
+  }
+});
+
+t.test('rules between keys, each broken alone', async (t) => {
+  const CASES: readonly [string, RegExp][] = [
+    [
+      '[engine.quantile]\nlow = 0.95',
+      /engine\.quantile\.low: must not exceed engine\.quantile\.normal.*got 0\.95 and 0\.9/,
+    ],
+    ['[engine.quantile]\nnormal = 0.96', /engine\.quantile\.normal: must not exceed/],
+    ['[engine.quantile]\ncritical = 0.94', /engine\.quantile\.high: must not exceed/],
+    [
+      '[engine]\ndeadband_fraction = 0.2',
+      /engine\.deadband_fraction: must be below engine\.shrink_step_fraction/,
+    ],
+    ['[telemetry]\nfast_period_ms = 1001', /telemetry\.fast_period_ms: must not exceed/],
+    ['[telemetry]\nfull_period_ms = 1001', /telemetry\.full_period_ms: must not exceed engine\.tick_ms/],
+    ['[service]\nsocket = "/a"\nhttp_socket = "/a"', /service\.http_socket: must differ/],
+    ['[service]\ntcp = "127.0.0.1:80"\nhttp_port = 80', /service\.http_port: must differ/],
+  ];
+  for (const [text, expected] of CASES) {
+    const message = refusal(text);
+    t.match(message, expected);
+    t.match(message, /^foreshade\.toml: 1 problem\n/);
+  }
+});
+
+t.test('files: a named one must exist; its name is in the error', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'foreshade-config-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  const file = join(folder, 'a.toml');
+  t.throws(() => loadConfig(file), {
+    name: 'ConfigError',
+    message: /a\.toml: 1 problem\n {2}cannot be read: ENOENT/,
+  });
+  writeFileSync(file, '[log]\nlevel = "debug"\n');
+  t.equal(loadConfig(file).log.level, 'debug');
+});
+
+t.test('docs/configuration.md is what the schema says', async (t) => {
+  t.equal(readFileSync(packagePath('docs/configuration.md'), 'utf8'), configurationMarkdown());
+});
