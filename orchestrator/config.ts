@@ -110,8 +110,8 @@ function valueAt(raw: unknown, path: string): unknown {
 }
 
 function shown(value: unknown): string {
-  const text =
-    typeof value === 'object' ? 'a table, an array or a date' : (JSON.stringify(value) ?? 'nothing');
+  if (typeof value === 'object') return 'a table, an array or a date';
+  const text = typeof value === 'string' ? JSON.stringify(value) : String(value ?? 'nothing');
   return text.length > VALUE_CHARS_MAX ? `${text.slice(0, VALUE_CHARS_MAX)}…` : text;
 }
 

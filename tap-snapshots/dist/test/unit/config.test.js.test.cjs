@@ -37,6 +37,6 @@ foreshade.toml: 1 problem
 exports[`dist/test/unit/config.test.js > TAP > refusals name every problem with its path and its rule > numbers that are none 1`] = `
 foreshade.toml: 3 problems
   engine.deadband_fraction: must be a number from 0 to 0.5; got -0.1
-  engine.cooldown_ms: must be a whole number from 0 to 3,600,000; got null
+  engine.cooldown_ms: must be a whole number from 0 to 3,600,000; got NaN
   engine.queue_max: must be a whole number from 0 to 100,000; got 1.5
 `
