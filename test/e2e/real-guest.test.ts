@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import { createLibvirtAdapter } from '../../libvirt-adapter/adapter.ts';
 import { systemClock } from '../../libvirt-adapter/clock.ts';
 import { type DomainDescription, readDomainXml } from '../../libvirt-adapter/domain-xml.ts';
 import { openIcountCounter } from '../../libvirt-adapter/icount-counter.ts';
@@ -13,6 +14,7 @@ import { Lab } from '../../libvirt-adapter/lab/lab.ts';
 import { labUnavailableReason } from '../../libvirt-adapter/lab/requirements.ts';
 import { NativeLibvirt } from '../../libvirt-adapter/native/connection.ts';
 import { ProcessReadings } from '../../libvirt-adapter/process-readings.ts';
+import type { GuestSample } from '../../orchestrator/core/sample.ts';
 import { hypervisorContract } from '../contract/hypervisor-contract.ts';
 
 const unavailable = labUnavailableReason();
@@ -61,4 +63,51 @@ hypervisorContract({
     const seconds = Math.ceil(forMs / 1000);
     await guest.exec('/bin/sh', '-c', `(timeout ${seconds} sh -c 'while :; do :; done' >/dev/null 2>&1 &)`);
   },
+});
+
+/** Samples of the guest while `during` runs. */
+async function sampled(during: (samples: readonly GuestSample[]) => Promise<void>): Promise<GuestSample[]> {
+  const adapter = createLibvirtAdapter(libvirt, new ProcessReadings());
+  const samples: GuestSample[] = [];
+  adapter.telemetry.onSample((sample) => samples.push(sample));
+  adapter.telemetry.watch(new Map([[ref.uuid, { fast: true }]]));
+  await during(samples);
+  await adapter.close();
+  return samples;
+}
+
+t.test('the daemon dies and returns: the guest lives on, sampling resumes, events come again', async (t) => {
+  let backMs = 0;
+  const events: string[] = [];
+  const pid = guest.pid;
+  const samples = await sampled(async () => {
+    await sleep(2_500);
+    await lab.restartDaemon();
+    backMs = Date.now();
+    await sleep(4_000);
+    libvirt.on('tunable', ({ kind }) => events.push(kind));
+    await libvirt.setSchedulerParameters(ref, { global_quota: 60_000n }, { live: true });
+    await sleep(500);
+    await libvirt.setSchedulerParameters(ref, { global_quota: -1n }, { live: true });
+  });
+  t.equal(guest.pid, pid, 'the same process');
+  const first = samples.find(({ cadence, atMs }) => cadence === 'full' && atMs > backMs);
+  t.ok(
+    (first?.atMs ?? Number.POSITIVE_INFINITY) - backMs < 2_000,
+    `resumed after ${(first?.atMs ?? 0) - backMs} ms`,
+  );
+  t.ok(events.length > 0, 'events are registered again');
+});
+
+t.test('a reboot of the guest: rates of the host stay, nothing negative comes of it', async (t) => {
+  const samples = await sampled(async () => {
+    await sleep(2_500);
+    await libvirt.resetDomain(ref);
+    await sleep(4_000);
+  });
+  const full = samples.filter(({ cadence }) => cadence === 'full');
+  t.ok(full.length >= 4, `${full.length} samples`);
+  const rates = samples.flatMap(({ usage }) => Object.values(usage));
+  t.ok(rates.every((rate) => Number.isFinite(rate) && rate >= 0));
+  t.ok((full.at(-1)?.usage.cpuMillicores ?? 0) > 0, 'the booting guest is seen to work');
 });

@@ -45,12 +45,13 @@ function lab(script: Partial<FakeGuestScript> = {}, options: { kvmUnplugIsSafe?:
 }
 
 t.test('cpu: the quota goes first, and the guest is asked only once it holds when it falls', async (t) => {
-  const { apply, calls } = lab({ vcpusPlugged: 1 });
+  const { libvirt, apply, calls } = lab({ vcpusPlugged: 1 });
   await apply('cpu', { cpuMillicores: 2500, vcpuCount: 3 });
   t.strictSame(calls(), [
     ['setSchedulerParameters', { global_quota: 250_000n }],
     ['setVcpus', { count: 3, live: true }],
   ]);
+  libvirt.setLatency('setSchedulerParameters', 300);
   await apply('cpu', { cpuMillicores: 500, vcpuCount: 1 });
   t.strictSame(calls().slice(2), [
     ['setSchedulerParameters', { global_quota: 50_000n }],

@@ -8,6 +8,7 @@ import { type FakeGuestScript, phases, steady } from '../../libvirt-adapter/fake
 import { ManualClock } from '../../libvirt-adapter/fake/manual-clock.ts';
 import type { HostReadings } from '../../libvirt-adapter/host-readings.ts';
 import { LIBVIRT_ERROR } from '../../libvirt-adapter/libvirt.ts';
+import { MemoryUse } from '../../libvirt-adapter/memory-use.ts';
 import { MIB } from '../../orchestrator/core/profile.ts';
 import type { GuestSample } from '../../orchestrator/core/sample.ts';
 
@@ -256,6 +257,51 @@ t.test('used memory does not jump while the balloon moves', async (t) => {
   const used = full().flatMap(({ usage }) => usage.memoryBytes ?? []);
   t.ok(used.length > 20);
   t.strictSame([...new Set(used)], [224 * MIB]);
+});
+
+t.test('used memory from figures of different moments', async (t) => {
+  // MiB: balloon, available, usable; then what is known to be used. 16 MiB are the kernel's, 100 are used throughout.
+  for (const { name, course } of [
+    { name: 'nothing has stood still yet', course: [[512, 496, 412, undefined]] },
+    {
+      name: "the balloon's event comes late",
+      course: [
+        [512, 496, 412, undefined],
+        [512, 496, 412, 100],
+        [512, 1008, 924, 100],
+        [1024, 1008, 924, 100],
+        [1024, 1008, 924, 100],
+      ],
+    },
+    {
+      name: "the guest's figures come late",
+      course: [
+        [1024, 1008, 924, undefined],
+        [1024, 1008, 924, 100],
+        [512, 1008, 924, 100],
+        [512, 496, 412, 100],
+      ],
+    },
+    {
+      name: 'a guest that counts its balloon as used',
+      course: [
+        [512, 1008, 412, undefined],
+        [512, 1008, 412, 100],
+        [600, 1008, 412, undefined],
+        [600, 1008, 500, 100],
+      ],
+    },
+  ] as const) {
+    const use = new MemoryUse();
+    for (const [step, [balloon, available, usable, expected]] of course.entries()) {
+      const used = use.take({
+        balloonBytes: balloon * MIB,
+        availableBytes: available * MIB,
+        usableBytes: usable * MIB,
+      });
+      t.equal(used === undefined ? undefined : used / MIB, expected, `${name}, step ${step}`);
+    }
+  }
 });
 
 t.test('what is no longer watched is let go, and close ends it all', async (t) => {
