@@ -105,6 +105,33 @@ t.test('save and restore: counters begin anew, no rate spans it', async (t) => {
   );
 });
 
+t.test('a restore that nobody told of, its counters higher by now', async (t) => {
+  const { clock, libvirt, samples, full } = watch();
+  await clock.advance(1_500);
+  libvirt.die();
+  libvirt.saveAndRestore('g');
+  await clock.advance(10_000);
+  samples.length = 0;
+  libvirt.comeBack();
+  await clock.advance(1_000);
+  t.strictSame(full()[0]?.flags, ['counter-reset', 'gap']);
+  t.equal(full()[0]?.usage.cpuMillicores, undefined);
+});
+
+t.test('availability is told when it changes, and only then', async (t) => {
+  const { clock, libvirt } = watch();
+  const { hypervisor } = createLibvirtAdapter(libvirt, NO_READINGS, { clock });
+  const told: boolean[] = [];
+  const stop = hypervisor.onAvailability((available) => told.push(available));
+  t.ok(hypervisor.available);
+  libvirt.die();
+  t.notOk(hypervisor.available);
+  libvirt.comeBack();
+  stop();
+  libvirt.die();
+  t.strictSame(told, [false, true]);
+});
+
 t.test("a reboot: the guest's own counters go back, the host's do not", async (t) => {
   const swapping = { ...DEMAND, memoryKib: 2 * 1024 * 1024 };
   const { clock, libvirt, ref, samples, full } = watch({ demand: steady(swapping) });
