@@ -20,10 +20,12 @@ export const DETAILS_TRAILER = 'grpc-status-details-bin';
 export const INTERNAL_REASON = 'INTERNAL';
 
 const TYPE_PREFIX = 'type.googleapis.com/google.rpc.';
-/** Longest message or metadata value sent: all trailers together must stay under the 8 KiB that clients accept. */
+/** Longest message sent: all trailers together, details in base64, must stay under the 8 KiB that clients accept. */
 const TEXT_CHARS_MAX = 512;
-/** Facts sent with one error, for the same reason. */
+/** Facts sent with one error, their longest name or value, and the longest rule of a field, for the same reason. */
 const METADATA_MAX = 8;
+const METADATA_CHARS_MAX = 128;
+const RULE_CHARS_MAX = 256;
 
 /** The gRPC status of each code; a new code does not compile until it is here. */
 export const GRPC_STATUS: Readonly<Record<ErrorCode, status>> = {
@@ -87,8 +89,8 @@ function specificDetails(error: AllocatorError, code: status): Any[] {
   const details: Any[] = [];
   if (code === status.INVALID_ARGUMENT) {
     const fieldViolations = violationsOf(error).map(({ field, rule }) => ({
-      field: clipped(field),
-      description: clipped(rule),
+      field: clipped(field, METADATA_CHARS_MAX),
+      description: clipped(rule, RULE_CHARS_MAX),
     }));
     if (fieldViolations.length > 0) {
       details.push(any('BadRequest', BadRequest.encode({ fieldViolations }).finish()));
@@ -122,16 +124,16 @@ function violationsOf(error: AllocatorError): readonly { field: string; rule: st
 function subjectOf(detail: AllocatorError['detail']): string {
   for (const kind of ['lease', 'leaseId', 'guest', 'tenant', 'resource']) {
     const value = detail[kind];
-    if (value !== undefined) return clipped(`${kind === 'leaseId' ? 'lease' : kind}:${value}`);
+    if (value !== undefined)
+      return clipped(`${kind === 'leaseId' ? 'lease' : kind}:${value}`, METADATA_CHARS_MAX);
   }
   return 'host';
 }
 
 function errorInfo(reason: string, detail: Readonly<Record<string, string | number>>): Any {
+  const fact = (text: string | number): string => clipped(String(text), METADATA_CHARS_MAX);
   const entries = Object.entries(detail).slice(0, METADATA_MAX);
-  const metadata = Object.fromEntries(
-    entries.map(([name, value]) => [clipped(name), clipped(String(value))]),
-  );
+  const metadata = Object.fromEntries(entries.map(([name, value]) => [fact(name), fact(value)]));
   return any('ErrorInfo', ErrorInfo.encode({ reason, domain: ERROR_DOMAIN, metadata }).finish());
 }
 
@@ -139,6 +141,6 @@ function any(type: string, value: Uint8Array): Any {
   return { typeUrl: TYPE_PREFIX + type, value: Buffer.from(value) };
 }
 
-function clipped(text: string): string {
-  return text.length > TEXT_CHARS_MAX ? `${text.slice(0, TEXT_CHARS_MAX - 1)}…` : text;
+function clipped(text: string, charsMax = TEXT_CHARS_MAX): string {
+  return text.length > charsMax ? `${text.slice(0, charsMax - 1)}…` : text;
 }

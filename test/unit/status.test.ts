@@ -16,6 +16,31 @@ function trailerOf(answer: ReturnType<typeof statusOf>): Buffer {
   return bytes;
 }
 
+// By hand, from the contract's conventions: what a client of gRPC expects of each failure.
+const EXPECTED: Readonly<Record<string, readonly string[]>> = {
+  INVALID_ARGUMENT: ['INVALID_REQUEST'],
+  NOT_FOUND: ['GUEST_NOT_FOUND', 'LEASE_NOT_FOUND'],
+  ALREADY_EXISTS: ['REQUEST_ID_REUSED'],
+  FAILED_PRECONDITION: [
+    'GUEST_NOT_ADOPTED',
+    'GUEST_NOT_RUNNING',
+    'CEILING_TOO_LOW',
+    'LEASE_ENDED',
+    'NOT_SUPPORTED',
+    'ACTUATION_REFUSED',
+  ],
+  ABORTED: ['GUEST_BUSY', 'STATE_CONFLICT'],
+  RESOURCE_EXHAUSTED: ['CAPACITY_EXHAUSTED', 'QUEUE_FULL'],
+  UNAVAILABLE: ['HYPERVISOR_UNAVAILABLE', 'LEDGER_UNAVAILABLE', 'DRAINING'],
+  DEADLINE_EXCEEDED: ['DEADLINE_EXCEEDED'],
+};
+
+t.test('each code has the status that its clients expect', async (t) => {
+  const found: Record<string, string[]> = {};
+  for (const code of ERROR_CODES) (found[status[GRPC_STATUS[code]]] ??= []).push(code);
+  t.strictSame(found, EXPECTED);
+});
+
 t.test('only codes that are worth repeating have a status that clients repeat', async (t) => {
   const REPEATED: readonly status[] = [status.UNAVAILABLE, status.ABORTED, status.RESOURCE_EXHAUSTED];
   for (const code of ERROR_CODES) {
@@ -29,26 +54,21 @@ t.test('the status inside the trailer agrees with the one outside', async (t) =>
 });
 
 t.test('whatever an error holds, its trailers stay under what clients accept', async (t) => {
-  const huge = 'ü'.repeat(1 << 20);
+  const huge = 'x'.repeat(1 << 20);
   const detail = Object.fromEntries(
-    Array.from({ length: 100 }, (_, i) => [`${huge.slice(0, 600)}${i}`, huge]),
+    Array.from({ length: 100 }, (_, i) => [`${i}${huge.slice(0, 600)}`, huge]),
   );
-  const violations = Array.from({ length: 1000 }, (_, i) => ({
-    field: `f${i}`,
-    rule: 'must be good. '.repeat(3),
-  }));
+  const violations = Array.from({ length: 1000 }, () => ({ field: huge, rule: huge }));
   const errors = [
-    ...ERROR_CODES.map((code) => new AllocatorError(code, 'x'.repeat(1 << 20), { guest: 'g'.repeat(256) })),
+    ...ERROR_CODES.map((code) => new AllocatorError(code, huge, detail)),
     new ValidationError(violations),
   ];
   for (const error of errors) {
     const answer = statusOf(error);
-    // Trailers travel in base64, and the message once more beside them.
+    // Details travel in base64, and the message once more beside them.
     const bytes = (trailerOf(answer).length * 4) / 3 + (answer.details?.length ?? 0);
     t.ok(bytes < TRAILERS_BYTES_MAX, `${error.code}: ${bytes.toFixed(0)} bytes`);
   }
-  const worst = statusOf(new AllocatorError('GUEST_NOT_FOUND', huge, detail));
-  t.ok(trailerOf(worst).length < 32 * 1024, 'details of the engine are cut too');
 });
 
 t.test('a fault keeps its cause to the log', async (t) => {
