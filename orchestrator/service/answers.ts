@@ -97,6 +97,8 @@ export function wireLease(lease: Lease): WireLease {
 export function wireProfile(profile: ResourceProfile): WireProfile {
   return {
     cpuMillicores: known(profile.cpuMillicores),
+    // In the shape from the start, so that an entitlement adds it without changing the object's shape.
+    vcpuCount: undefined,
     memoryBytes: whole(profile.memoryBytes),
     diskReadBytesPerS: known(profile.diskReadBytesPerS),
     diskWriteBytesPerS: known(profile.diskWriteBytesPerS),
@@ -107,7 +109,9 @@ export function wireProfile(profile: ResourceProfile): WireProfile {
 }
 
 export function wireEntitlement(entitlement: Entitlement): WireProfile {
-  return { ...wireProfile(entitlement), vcpuCount: whole(entitlement.vcpuCount) };
+  const wire = wireProfile(entitlement);
+  wire.vcpuCount = whole(entitlement.vcpuCount);
+  return wire;
 }
 
 export function wireForecast(forecast: Forecast): WireForecast {

@@ -37,7 +37,10 @@ const EXPECTED: Readonly<Record<string, readonly string[]>> = {
 
 t.test('each code has the status that its clients expect', async (t) => {
   const found: Record<string, string[]> = {};
-  for (const code of ERROR_CODES) (found[status[GRPC_STATUS[code]]] ??= []).push(code);
+  for (const code of ERROR_CODES) {
+    const name = status[GRPC_STATUS[code]];
+    found[name] = [...(found[name] ?? []), code];
+  }
   t.strictSame(found, EXPECTED);
 });
 
