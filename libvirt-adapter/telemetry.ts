@@ -32,6 +32,9 @@ const STATS_PERIOD_S = 1;
 /** A call of a sample is given up after this; the next tick starts anew. */
 const CALL_TIMEOUT_MS = 5_000;
 
+/** Guests of one statistics call: samples of so many are made in 2 to 4 ms, and other work gets its turn between. */
+const GUESTS_AT_ONCE = 100;
+
 /** Groups of every full sample. `block` joins at its own cadence, `vcpu` where the host's readings are missing. */
 const FULL_GROUPS: readonly StatsGroup[] = ['state', 'cpuTotal', 'balloon', 'interface'];
 
@@ -56,7 +59,7 @@ interface Watched {
 }
 
 /**
- * Samples of watched guests: `full` ones each second from one libvirt call for all, `fast` ones from procfs alone.
+ * Samples of watched guests: `full` ones each second from one libvirt call per 100 guests, `fast` ones from procfs alone.
  * A fast sample's rates are over a sliding second, so that its peaks compare with those of full samples. A tick that
  * finds the one before it unanswered is left out; the gap is flagged in the sample after it.
  */
@@ -70,6 +73,7 @@ export class LibvirtTelemetry implements Telemetry {
   readonly #onFailure: (cause: unknown) => void;
   readonly #listeners = new Set<(sample: GuestSample) => void>();
   readonly #watched = new Map<GuestId, Watched>();
+  readonly #fast = new Set<GuestId>();
   readonly #unsubscribe: (() => void)[];
   #cancelFull: (() => void) | undefined;
   #cancelFast: (() => void) | undefined;
@@ -105,17 +109,18 @@ export class LibvirtTelemetry implements Telemetry {
     };
   }
 
-  watch(guests: ReadonlyMap<GuestId, { readonly fast: boolean }>): void {
-    for (const watched of [...this.#watched.values()]) {
-      if (guests.has(watched.guest)) continue;
-      letGo(watched);
-      this.#watched.delete(watched.guest);
+  watch(guest: GuestId, cadence: 'full' | 'fast' | 'none'): void {
+    const before = this.#watched.get(guest);
+    if (cadence === 'none') {
+      if (before !== undefined) letGo(before);
+      this.#watched.delete(guest);
+    } else {
+      const watched = before ?? this.#start(guest);
+      watched.isFast = cadence === 'fast';
+      if (watched.isFast && !this.#fast.has(guest)) watched.fast.clear();
     }
-    for (const [guest, { fast }] of guests) {
-      const watched = this.#watched.get(guest) ?? this.#start(guest);
-      if (fast && !watched.isFast) watched.fast.clear();
-      watched.isFast = fast;
-    }
+    if (cadence === 'fast') this.#fast.add(guest);
+    else this.#fast.delete(guest);
     this.#schedule();
   }
 
@@ -126,6 +131,7 @@ export class LibvirtTelemetry implements Telemetry {
     this.#listeners.clear();
     for (const watched of this.#watched.values()) letGo(watched);
     this.#watched.clear();
+    this.#fast.clear();
     await this.#inFlight;
   }
 
@@ -147,9 +153,9 @@ export class LibvirtTelemetry implements Telemetry {
 
   // Both loops run only while there is something to read, each tick setting the next by its own period.
   #schedule(): void {
-    const all = this.#isClosed ? [] : [...this.#watched.values()];
-    const hasFast = all.some((watched) => watched.isFast);
-    if (all.length === 0) this.#cancelFull = void this.#cancelFull?.();
+    const hasAny = !this.#isClosed && this.#watched.size > 0;
+    const hasFast = !this.#isClosed && this.#fast.size > 0;
+    if (!hasAny) this.#cancelFull = void this.#cancelFull?.();
     else this.#cancelFull ??= this.#repeat(this.#periods.fullMs, () => this.#tickFull());
     if (!hasFast) this.#cancelFast = void this.#cancelFast?.();
     else this.#cancelFast ??= this.#repeat(this.#periods.fastMs, () => this.#tickFast());
@@ -191,12 +197,17 @@ export class LibvirtTelemetry implements Telemetry {
     if (isBlockDue) this.#blockAtMs = this.#clock.monotonicMs();
     const rich = all.filter((watched) => watched.isFast || isBlockDue);
     const plain = all.filter((watched) => !rich.includes(watched));
-    await this.#sampleGroup(rich, [...FULL_GROUPS, 'block']);
-    await this.#sampleGroup(plain, FULL_GROUPS);
+    await this.#sampleAll(rich, [...FULL_GROUPS, 'block']);
+    await this.#sampleAll(plain, FULL_GROUPS);
   }
 
-  async #sampleGroup(group: readonly Watched[], groups: readonly StatsGroup[]): Promise<void> {
-    if (group.length === 0) return;
+  async #sampleAll(all: readonly Watched[], groups: readonly StatsGroup[]): Promise<void> {
+    for (let i = 0; i < all.length; i += GUESTS_AT_ONCE) {
+      await this.#sampleSome(all.slice(i, i + GUESTS_AT_ONCE), groups);
+    }
+  }
+
+  async #sampleSome(group: readonly Watched[], groups: readonly StatsGroup[]): Promise<void> {
     const domains = group.map(({ guest }) => this.#catalog.ref(guest));
     const stats = await this.#libvirt.allDomainStats(groups, { domains, timeoutMs: CALL_TIMEOUT_MS });
     const wallMs = this.#clock.nowMs();

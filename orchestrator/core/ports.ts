@@ -110,7 +110,10 @@ export interface GuestWindow {
 /** Source of samples. */
 export interface Telemetry {
   onSample(listener: (sample: GuestSample) => void): () => void;
-  /** Guests to sample; `fast` adds the host's own readings at the fast cadence. Replaces the earlier set. */
-  watch(guests: ReadonlyMap<GuestId, { readonly fast: boolean }>): void;
+  /**
+   * How one guest is sampled from now on, until told otherwise: `full` samples only, `fast` ones of the host's own
+   * readings beside them, or none, which is where every guest starts.
+   */
+  watch(guest: GuestId, cadence: 'full' | 'fast' | 'none'): void;
   close(): Promise<void>;
 }

@@ -34,6 +34,7 @@ import {
 } from '../core/profile.ts';
 import { type AllocationRequest, PRIORITIES, type Priority } from '../core/request.ts';
 import type { GuestSample } from '../core/sample.ts';
+import { Cadences } from './cadences.ts';
 import { Commitments } from './commitments.ts';
 import { type Correction, correct } from './correct.ts';
 import { GuestBook } from './guest-book.ts';
@@ -84,7 +85,8 @@ export class Engine implements AllocationEngine {
   readonly #guests: GuestBook;
   readonly #mover: Mover;
   readonly #commitments = new Commitments((id) => this.#promiseOf(id));
-  #leases = new LeaseBook();
+  readonly #leases = new LeaseBook();
+  readonly #cadences: Cadences;
   #outcomes: OutcomeJournal | undefined;
   #host: HostFacts | undefined;
   #draining = false;
@@ -98,6 +100,7 @@ export class Engine implements AllocationEngine {
     this.#parts = parts;
     this.#policy = policy;
     this.#guests = new GuestBook(parts.hypervisor);
+    this.#cadences = new Cadences(parts.telemetry, this.#guests, this.#leases);
     this.#mover = new Mover({
       actuators: parts.actuators,
       ledger: parts.ledger,
@@ -111,7 +114,7 @@ export class Engine implements AllocationEngine {
   async start(): Promise<void> {
     const { ledger, forecaster, hypervisor, telemetry, log } = this.#parts;
     this.#outcomes = OutcomeJournal.replay(ledger, forecaster);
-    this.#leases = LeaseBook.load(ledger.range(LeaseBook.prefix));
+    this.#leases.load(ledger.range(LeaseBook.prefix));
     this.#unsubscribe.push(
       hypervisor.onAvailability((available) => this.#inBackground(this.#onAvailability(available))),
       hypervisor.onGuestEvent((event) => this.#inBackground(this.#onGuestEvent(event))),
@@ -142,7 +145,6 @@ export class Engine implements AllocationEngine {
     const record = this.#draft(request, hash, guest, plan, admission, nowMs);
     if (request.validateOnly) return record.lease;
     this.#put(record);
-    this.#watchGuests();
     if (record.lease.state === 'PREPARING') {
       // The journal entry rides with the move's own, so that one flush covers both.
       this.#prepare(guest, record.lease.id, [leaseWrite(record)], () => this.#withdraw(record));
@@ -159,7 +161,7 @@ export class Engine implements AllocationEngine {
   #withdraw({ lease }: LeaseRecord): void {
     this.#leases.remove(lease.id);
     this.#commitments.touch(lease.guest);
-    this.#watchGuests();
+    this.#cadences.refresh(lease.guest);
   }
 
   async #repeat(known: LeaseRecord, hash: string, context: CallContext): Promise<Lease> {
@@ -473,7 +475,6 @@ export class Engine implements AllocationEngine {
     const decision = this.#decision(lease, 'release', state, reason, {});
     await this.#save(decided({ ...record, lease }, decision), [...writes, ...this.#leases.prune()]);
     this.#parts.log.info({ guest: lease.guestName, leaseId: id, decision: 'release', reason }, 'lease ended');
-    this.#watchGuests();
     this.#serveQueue();
   }
 
@@ -582,7 +583,7 @@ export class Engine implements AllocationEngine {
       throw cause;
     }
     this.#commitments.touch(facts.id);
-    this.#watchGuests();
+    this.#cadences.refresh(facts.id);
     this.#parts.log.info({ guest: facts.name, mode, baseline: entitlement }, 'guest adopted');
     return this.#guestStatus(facts);
   }
@@ -595,7 +596,7 @@ export class Engine implements AllocationEngine {
     this.#guests.drop(guest.record.id);
     this.#commitments.touch(guest.record.id);
     this.#parts.forecaster.forget(guest.record.id);
-    this.#watchGuests();
+    this.#cadences.refresh(guest.record.id);
     context.signal.throwIfAborted();
     return this.#guestStatus(await this.#guests.lookUp(guest.record.id));
   }
@@ -708,7 +709,6 @@ export class Engine implements AllocationEngine {
     const { queue: _, ...lease } = record.lease;
     const next = { ...record, lease: { ...lease, state: 'PREPARING' as const } };
     this.#put(next);
-    this.#watchGuests();
     this.#prepare(guest, id, [leaseWrite(next)]);
   }
 
@@ -878,7 +878,7 @@ export class Engine implements AllocationEngine {
     const { intended: _, ...record } = guest.record;
     guest.record = { ...record, known: [record.baseline.entitlement], moving: false };
     this.#commitments.touch(guest.record.id);
-    this.#watchGuests();
+    this.#cadences.refresh(guest.record.id);
     await this.#parts.ledger.commit([guest.write()]);
   }
 
@@ -889,7 +889,7 @@ export class Engine implements AllocationEngine {
       guest.aim = guest.held;
     });
     this.#commitments.touch(guest.record.id);
-    this.#watchGuests();
+    this.#cadences.refresh(guest.record.id);
   }
 
   /** Somebody changed a setting. If it was not us, the resource is theirs from now on. */
@@ -941,7 +941,7 @@ export class Engine implements AllocationEngine {
       });
     });
     await Promise.all(recoveries);
-    this.#watchGuests();
+    for (const id of this.#guests.managed.keys()) this.#cadences.refresh(id);
     log.info({ adopted: this.#guests.managed.size, openLeases: this.#leases.open().length }, 'recovered');
     this.#serveQueue();
   }
@@ -1081,15 +1081,6 @@ export class Engine implements AllocationEngine {
     };
   }
 
-  /** Adopted guests are sampled always, those with a lease also at the fast cadence. */
-  #watchGuests(): void {
-    const watched = new Map<GuestId, { fast: boolean }>();
-    for (const [id, guest] of this.#guests.managed) {
-      if (guest.facts.state === 'running') watched.set(id, { fast: this.#leases.inForce(id).length > 0 });
-    }
-    this.#parts.telemetry.watch(watched);
-  }
-
   #decision(
     lease: Lease,
     action: Decision['action'],
@@ -1111,6 +1102,7 @@ export class Engine implements AllocationEngine {
   #put(record: LeaseRecord): void {
     this.#leases.put(record);
     this.#commitments.touch(record.lease.guest);
+    this.#cadences.refresh(record.lease.guest);
   }
 
   async #save(record: LeaseRecord, writes: readonly LedgerWrite[] = []): Promise<void> {

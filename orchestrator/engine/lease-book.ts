@@ -39,13 +39,12 @@ export class LeaseBook {
   readonly #ended = new Set<string>();
   readonly #watchers = new Map<string, Set<() => void>>();
 
-  static load(entries: readonly LedgerEntry[]): LeaseBook {
-    const book = new LeaseBook();
-    for (const entry of entries) book.put(entry.value as LeaseRecord);
-    return book;
-  }
-
   static readonly prefix = PREFIX;
+
+  /** Take up the leases the ledger knows. */
+  load(entries: readonly LedgerEntry[]): void {
+    for (const { value } of entries) this.put(value as LeaseRecord);
+  }
 
   get(id: string): LeaseRecord {
     const record = this.#records.get(id);

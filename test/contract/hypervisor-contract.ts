@@ -138,11 +138,11 @@ export function hypervisorContract(harness: Harness): void {
   t.test('a quota is what the guest can use, on the whole domain', async (t) => {
     const samples: GuestSample[] = [];
     const stop = adapter.telemetry.onSample((sample) => samples.push(sample));
-    adapter.telemetry.watch(new Map([[guest, { fast: true }]]));
+    adapter.telemetry.watch(guest, 'fast');
     await change('cpu', { cpuMillicores: 400, vcpuCount: 1 });
     await harness.makeBusy(6_000);
     await wait(5_000);
-    adapter.telemetry.watch(new Map());
+    adapter.telemetry.watch(guest, 'none');
     stop();
     for (const cadence of ['full', 'fast'] as const) {
       const mine = samples.filter((sample) => sample.cadence === cadence);
@@ -230,7 +230,7 @@ export function hypervisorContract(harness: Harness): void {
   t.test('samples carry what was read and nothing else', async (t) => {
     const samples: GuestSample[] = [];
     const stop = adapter.telemetry.onSample((sample) => samples.push(sample));
-    adapter.telemetry.watch(new Map([[guest, { fast: true }]]));
+    adapter.telemetry.watch(guest, 'fast');
     await wait(5_500);
     const full = samples.filter((sample) => sample.cadence === 'full');
     const fast = samples.filter((sample) => sample.cadence === 'fast');
@@ -259,7 +259,7 @@ export function hypervisorContract(harness: Harness): void {
       );
     }
     stop();
-    adapter.telemetry.watch(new Map());
+    adapter.telemetry.watch(guest, 'none');
   });
 
   t.test('a pause is told, flagged and survived', async (t) => {
@@ -270,7 +270,7 @@ export function hypervisorContract(harness: Harness): void {
       adapter.hypervisor.onGuestEvent((event) => events.push(event.kind)),
     ];
     const ref = { uuid: guest, name: '', id: -1 };
-    adapter.telemetry.watch(new Map([[guest, { fast: false }]]));
+    adapter.telemetry.watch(guest, 'full');
     await wait(2_200);
     await settle(libvirt.suspendDomain(ref));
     t.equal((await inspect()).state, 'paused');
@@ -287,7 +287,7 @@ export function hypervisorContract(harness: Harness): void {
     );
     t.notOk(samples.at(-1)?.flags.includes('paused'), 'a later one does not');
     for (const done of stop) done();
-    adapter.telemetry.watch(new Map());
+    adapter.telemetry.watch(guest, 'none');
   });
 
   t.test('the guest is as it was', async (t) => {

@@ -70,7 +70,7 @@ async function sampled(during: (samples: readonly GuestSample[]) => Promise<void
   const adapter = createLibvirtAdapter(libvirt, new ProcessReadings());
   const samples: GuestSample[] = [];
   adapter.telemetry.onSample((sample) => samples.push(sample));
-  adapter.telemetry.watch(new Map([[ref.uuid, { fast: true }]]));
+  adapter.telemetry.watch(ref.uuid, 'fast');
   await during(samples);
   await adapter.close();
   return samples;

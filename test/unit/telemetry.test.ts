@@ -30,7 +30,7 @@ function watch(
   });
   const samples: GuestSample[] = [];
   telemetry.onSample((sample) => samples.push(sample));
-  telemetry.watch(new Map([[ref.uuid, { fast: options.fast ?? false }]]));
+  telemetry.watch(ref.uuid, options.fast ? 'fast' : 'full');
   return {
     clock,
     libvirt,
@@ -332,16 +332,16 @@ t.test('used memory from figures of different moments', async (t) => {
 });
 
 t.test('what is no longer watched is let go, and close ends it all', async (t) => {
-  const { clock, libvirt, telemetry, samples } = watch({}, { fast: true });
+  const { clock, libvirt, ref, telemetry, samples } = watch({}, { fast: true });
   await clock.advance(2_500);
-  telemetry.watch(new Map());
+  telemetry.watch(ref.uuid, 'none');
   samples.length = 0;
   const calls = libvirt.calls.get('allDomainStats');
   await clock.advance(5_000);
   t.equal(samples.length, 0);
   t.equal(libvirt.calls.get('allDomainStats'), calls);
   await telemetry.close();
-  telemetry.watch(new Map([['g', { fast: true }]]));
+  telemetry.watch('g', 'fast');
   await clock.advance(5_000);
   t.equal(libvirt.calls.get('allDomainStats'), calls);
 });
