@@ -4,11 +4,12 @@ import { CpuActuator } from './cpu-actuator.ts';
 import { createDiskActuator } from './disk-actuator.ts';
 import { DomainCatalog } from './domain-catalog.ts';
 import { GuestAgent } from './guest-agent.ts';
+import { GuestChanges } from './guest-changes.ts';
 import { AgentWindow } from './guest-window.ts';
 import type { HostReadings, OpenInstructionCounter } from './host-readings.ts';
 import { LibvirtHypervisor } from './hypervisor.ts';
 import type { Libvirt } from './libvirt.ts';
-import { MemoryActuator } from './memory-actuator.ts';
+import { MEMORY_EVENTS, MemoryActuator } from './memory-actuator.ts';
 import { createNetActuator } from './net-actuator.ts';
 import { LibvirtTelemetry, type TelemetryPeriods } from './telemetry.ts';
 
@@ -46,6 +47,7 @@ export function createLibvirtAdapter(
   const { kvmUnplugIsSafe = false, tapShaping = false } = options;
   const catalog = new DomainCatalog(libvirt);
   const agent = new GuestAgent(libvirt, clock);
+  const memoryChanges = new GuestChanges(libvirt, MEMORY_EVENTS, clock);
   const telemetry = new LibvirtTelemetry(libvirt, catalog, readings, {
     clock,
     onFailure,
@@ -60,7 +62,7 @@ export function createLibvirtAdapter(
     }),
     actuators: {
       cpu: new CpuActuator(libvirt, catalog, agent, clock, { kvmUnplugIsSafe }),
-      memory: new MemoryActuator(libvirt, catalog, clock),
+      memory: new MemoryActuator(libvirt, catalog, memoryChanges, clock),
       disk: createDiskActuator(libvirt, catalog),
       net: createNetActuator(libvirt, catalog),
     },
@@ -68,6 +70,8 @@ export function createLibvirtAdapter(
     telemetry,
     async close() {
       await telemetry.close();
+      memoryChanges.close();
+      agent.close();
       catalog.close();
     },
   };

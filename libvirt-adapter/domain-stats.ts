@@ -13,24 +13,30 @@ export function eachDomain(
   visit: (domain: DomainRef, values: DomainStatValues) => void,
 ): void {
   const keyIdOf = keyIds(stats.keys);
+  /** Where each key's record lies, + 1, for the domain at hand; a value of an earlier domain lies before `from`. */
+  const places = new Uint32Array(stats.keys.length);
+  let from = 0;
+  const placeOf = (key: string): number => {
+    const id = keyIdOf.get(key);
+    const place = id === undefined ? 0 : (places[id] ?? 0);
+    return place > from ? place - 1 : -1;
+  };
+  const values: DomainStatValues = {
+    number(key) {
+      const i = placeOf(key);
+      return i < 0 ? undefined : numberAt(stats, i);
+    },
+    text(key) {
+      const i = placeOf(key);
+      if (i < 0 || stats.types[i] !== STATS_TYPE.string) return undefined;
+      return stats.strings[Number(stats.values[i])];
+    },
+  };
   for (const [d, domain] of stats.domains.entries()) {
-    const from = stats.offsets[d] ?? 0;
+    from = stats.offsets[d] ?? 0;
     const to = stats.offsets[d + 1] ?? from;
-    const indexOf = (key: string): number => {
-      const id = keyIdOf.get(key);
-      return id === undefined ? -1 : stats.keyIds.subarray(from, to).indexOf(id);
-    };
-    visit(domain, {
-      number(key) {
-        const i = indexOf(key);
-        return i < 0 ? undefined : numberAt(stats, from + i);
-      },
-      text(key) {
-        const i = indexOf(key);
-        if (i < 0 || stats.types[from + i] !== STATS_TYPE.string) return undefined;
-        return stats.strings[Number(stats.values[from + i])];
-      },
-    });
+    for (let i = from; i < to; i += 1) places[stats.keyIds[i] ?? 0] = i + 1;
+    visit(domain, values);
   }
 }
 

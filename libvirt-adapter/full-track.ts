@@ -165,12 +165,25 @@ function blockCounters(values: DomainStatValues): Readonly<Record<string, number
   });
 }
 
+/** Keys of a counter by device, made once: a sample of 1,000 guests would make thousands of strings. */
+const deviceKeys = new Map<string, string[]>();
+
+function keysOf(group: string, counter: string): readonly string[] {
+  const name = `${group}/${counter}`;
+  let keys = deviceKeys.get(name);
+  if (keys === undefined) {
+    keys = Array.from({ length: DEVICES_MAX }, (_, i) => `${group}.${i}.${counter}`);
+    deviceKeys.set(name, keys);
+  }
+  return keys;
+}
+
 /** Sum over a group's devices; undefined when none reported the counter: a tapless interface has no statistics. */
 function sumOver(values: DomainStatValues, group: string, counter: string): number | undefined {
   const count = Math.min(values.number(`${group}.count`) ?? 0, DEVICES_MAX);
   let sum: number | undefined;
-  for (let i = 0; i < count; i += 1) {
-    const value = values.number(`${group}.${i}.${counter}`);
+  for (const key of keysOf(group, counter).slice(0, count)) {
+    const value = values.number(key);
     if (value !== undefined) sum = (sum ?? 0) + value;
   }
   return sum;

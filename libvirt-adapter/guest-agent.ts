@@ -34,12 +34,15 @@ export class GuestAgent {
   readonly #libvirt: Libvirt;
   readonly #clock: TimerClock;
   readonly #silence = new Map<GuestId, { readonly count: number; readonly untilMs: number }>();
+  readonly #unsubscribe: (() => void)[];
 
   constructor(libvirt: Libvirt, clock: TimerClock) {
     this.#libvirt = libvirt;
     this.#clock = clock;
-    libvirt.on('agent-lifecycle', ({ domain }) => this.#silence.delete(domain.uuid));
-    libvirt.on('lifecycle', ({ domain }) => this.#silence.delete(domain.uuid));
+    this.#unsubscribe = [
+      libvirt.on('agent-lifecycle', ({ domain }) => this.#silence.delete(domain.uuid)),
+      libvirt.on('lifecycle', ({ domain }) => this.#silence.delete(domain.uuid)),
+    ];
   }
 
   /** vCPUs online in the guest. */
@@ -68,6 +71,10 @@ export class GuestAgent {
     await this.#command(domain, 'guest-file-close', { handle });
     if (!isRecord(read) || typeof read['buf-b64'] !== 'string') return undefined;
     return { text: Buffer.from(read['buf-b64'], 'base64').subarray(0, FILE_BYTES_MAX).toString('latin1') };
+  }
+
+  close(): void {
+    for (const unsubscribe of this.#unsubscribe) unsubscribe();
   }
 
   async #command(

@@ -6,14 +6,20 @@ import type { Libvirt, LibvirtEventKind } from './libvirt.ts';
 export class GuestChanges {
   readonly #clock: TimerClock;
   readonly #waiting = new Map<GuestId, Set<() => void>>();
+  readonly #unsubscribe: (() => void)[];
 
   constructor(libvirt: Libvirt, kinds: readonly LibvirtEventKind[], clock: TimerClock) {
     this.#clock = clock;
-    for (const kind of kinds) {
+    this.#unsubscribe = kinds.map((kind) =>
       libvirt.on(kind, (event) => {
         for (const wake of [...(this.#waiting.get(event.domain.uuid.toLowerCase()) ?? [])]) wake();
-      });
-    }
+      }),
+    );
+  }
+
+  /** Hear no more events; who waits still gets their time-out. */
+  close(): void {
+    for (const unsubscribe of this.#unsubscribe) unsubscribe();
   }
 
   /** Resolves at the guest's next event, after `withinMs`, or when `signal` aborts, whichever is first. */

@@ -4,8 +4,6 @@ import type { DomainRef, Libvirt } from './libvirt.ts';
 /**
  * Memory a running guest holds now: the balloon's actual size, asked of QEMU, and what virtio-mem has plugged. The size
  * in the domain's XML and statistics follows QEMU's event, which is held back to one a second.
- *
- * @param domain its description of this moment where it has virtio-mem; its devices alone are enough where not
  */
 export async function heldMemoryKib(
   libvirt: Libvirt,

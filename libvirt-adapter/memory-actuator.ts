@@ -11,9 +11,9 @@ import {
   virtioMemXml,
 } from './domain-xml.ts';
 import { translated } from './errors.ts';
-import { GuestChanges } from './guest-changes.ts';
+import type { GuestChanges } from './guest-changes.ts';
 import { heldMemoryKib } from './held-memory.ts';
-import type { Libvirt } from './libvirt.ts';
+import type { Libvirt, LibvirtEventKind } from './libvirt.ts';
 
 /** Distance from the target that counts as there: a balloon moves by pages, a core counts in MiB. */
 const TOLERANCE_KIB = 1024;
@@ -21,6 +21,13 @@ const TOLERANCE_KIB = 1024;
 const STALL_MS = 3_000;
 /** Size is read at least this often while it moves: QEMU holds its balloon event back to one a second. */
 const POLL_MS = 100;
+
+/** Events that say a guest's memory has moved. */
+export const MEMORY_EVENTS = [
+  'balloon-change',
+  'memory-device-size-change',
+  'lifecycle',
+] as const satisfies LibvirtEventKind[];
 
 const LIVE = { live: true } as const;
 
@@ -43,15 +50,11 @@ export class MemoryActuator implements Actuator {
   readonly #clock: TimerClock;
   readonly #changes: GuestChanges;
 
-  constructor(libvirt: Libvirt, catalog: DomainCatalog, clock: TimerClock) {
+  constructor(libvirt: Libvirt, catalog: DomainCatalog, changes: GuestChanges, clock: TimerClock) {
     this.#libvirt = libvirt;
     this.#catalog = catalog;
     this.#clock = clock;
-    this.#changes = new GuestChanges(
-      libvirt,
-      ['balloon-change', 'memory-device-size-change', 'lifecycle'],
-      clock,
-    );
+    this.#changes = changes;
   }
 
   apply(guest: GuestId, target: Entitlement, signal: AbortSignal): Promise<Partial<Entitlement>> {
@@ -69,7 +72,7 @@ export class MemoryActuator implements Actuator {
   async #apply(guest: GuestId, targetBytes: number, signal: AbortSignal): Promise<Partial<Entitlement>> {
     const targetKib = Math.ceil(targetBytes / 1024); // up: no guest gets less than decided
     const heldKib = await this.#heldKib(guest);
-    const domain = await this.#catalog.describe(guest);
+    const domain = await this.#catalog.devices(guest);
     const split = splitMemory(domain, targetKib);
     if (!domain.hasBalloon && domain.virtioMem.length === 0) {
       if (Math.abs(heldKib - targetKib) <= TOLERANCE_KIB) return entitlement(heldKib);
@@ -85,6 +88,7 @@ export class MemoryActuator implements Actuator {
       const requestedKib = split.virtioMemKib[i] ?? 0;
       if (requestedKib === device.requestedKib) continue;
       await this.#libvirt.updateDevice(ref, virtioMemXml(device, requestedKib), LIVE);
+      this.#catalog.forget(guest);
     }
     // Always sent: a balloon that hangs at this size may have another target from before.
     if (split.balloonKib !== undefined) await this.#libvirt.setMemory(ref, BigInt(split.balloonKib), LIVE);
@@ -110,9 +114,7 @@ export class MemoryActuator implements Actuator {
   }
 
   async #heldKib(guest: GuestId): Promise<number> {
-    const devices = await this.#catalog.devices(guest);
-    const domain = devices.virtioMem.length > 0 ? await this.#catalog.describe(guest) : devices;
-    return heldMemoryKib(this.#libvirt, this.#catalog.ref(guest), domain);
+    return heldMemoryKib(this.#libvirt, this.#catalog.ref(guest), await this.#catalog.devices(guest));
   }
 }
 

@@ -523,7 +523,7 @@ export class FakeLibvirt implements Libvirt {
         throw failure(
           'setInterfaceParameters',
           LIBVIRT_ERROR.configUnsupported,
-          "setting bandwidth on interfaces of type 'user' is not implemented yet",
+          "unsupported configuration: interfaces of type 'user' take no bandwidth",
         );
       }
       for (const [name, value] of Object.entries(parameters)) nic.bandwidth[name] = Number(value);
