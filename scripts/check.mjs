@@ -6,13 +6,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ROOT, run, say } from './steps.mjs';
 
-const bin = (name) => join(ROOT, 'node_modules', '.bin', name);
+const BIN = join(ROOT, 'node_modules', '.bin');
+const bin = (name) => join(BIN, name);
 
 /** The contract's code generated anew must be the code committed. */
 function generatedUnchanged() {
   const fresh = mkdtempSync(join(tmpdir(), 'foreshade-proto-'));
   try {
-    const status = run([bin('buf'), 'generate', '--output', fresh], { cwd: join(ROOT, 'proto') });
+    // buf looks its plugin up in the PATH.
+    const options = { cwd: join(ROOT, 'proto'), env: { ...process.env, PATH: `${BIN}:${process.env.PATH}` } };
+    const status =
+      run([bin('buf'), 'generate', '--output', fresh], options) ||
+      run([bin('buf'), 'build', '--exclude-source-info', '-o', join(fresh, 'gen/foreshade.binpb')], options);
     if (status !== 0) return status;
     return spawnSync('diff', ['-r', join(fresh, 'gen'), join(ROOT, 'proto/gen')], { stdio: ['ignore', 2, 2] })
       .status;
@@ -23,7 +28,8 @@ function generatedUnchanged() {
 
 const CHECKS = {
   types: () => run([bin('tsc'), '--noEmit', '-p', ROOT]),
-  'lint and format': () => run([bin('biome'), 'ci', '--error-on-warnings', ROOT], { cwd: ROOT }),
+  'lint and format': () =>
+    run([bin('biome'), 'ci', '--error-on-warnings', '--colors=off', ROOT], { cwd: ROOT }),
   contract: () => run([bin('buf'), 'lint'], { cwd: join(ROOT, 'proto') }),
   'generated files': generatedUnchanged,
 };

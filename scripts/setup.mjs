@@ -22,6 +22,7 @@ function checkNode() {
 
 /** Packages of the list that dpkg does not know as installed. */
 function missingPackages() {
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: dpkg's own fields
   const query = spawnSync('dpkg-query', ['-W', '-f', '${Package} ${db:Status-Status}\n', ...LAB_PACKAGES], {
     encoding: 'utf8',
   });
