@@ -86,6 +86,23 @@ export class LeaseBook {
     );
   }
 
+  /** What admission let the leases in force have. */
+  admitted(guest: GuestId): Entitlement[] {
+    return this.inForce(guest).map(({ admitted }) => admitted);
+  }
+
+  /** What the leases in force asked for. */
+  asked(guest: GuestId): Entitlement[] {
+    return this.inForce(guest).map(({ lease }) => lease.requested);
+  }
+
+  /** What a guest's leases were promised, for now or for later: what admission must count. */
+  promised(guest: GuestId): Entitlement[] {
+    return this.ofGuest(guest)
+      .filter(({ lease }) => lease.state !== 'QUEUED' && lease.state !== 'RELEASING')
+      .map(({ admitted }) => admitted);
+  }
+
   /** Add a lease or replace it. A change of state outside the table is a programming error. */
   put(record: LeaseRecord): void {
     const { lease } = record;
@@ -164,6 +181,11 @@ function rank({ lease }: LeaseRecord): number {
 /** The write that makes a record durable. */
 export function leaseWrite(record: LeaseRecord): LedgerWrite {
   return { key: PREFIX + record.lease.id, value: record };
+}
+
+/** A decision about a lease, to be kept with it. */
+export function decisionOf(lease: Lease, decision: Omit<Decision, 'leaseId' | 'guest'>): Decision {
+  return { leaseId: lease.id, guest: lease.guestName, ...decision };
 }
 
 /** `record` with a decision added, bounded. */

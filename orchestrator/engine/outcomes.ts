@@ -10,17 +10,13 @@ const OUTCOMES_MAX = 20_000;
 
 /** The durable record of finished work: what the forecaster learned, and learns again after a restart. */
 export class OutcomeJournal {
-  readonly #keys: string[];
-
-  private constructor(keys: string[]) {
-    this.#keys = keys;
-  }
+  #keys: string[] = [];
 
   /** Teach the forecaster everything on record, in the order it was first learned. */
-  static replay(ledger: LeaseLedger, forecaster: Forecaster): OutcomeJournal {
+  replay(ledger: LeaseLedger, forecaster: Forecaster): void {
     const entries = ledger.range(PREFIX);
     for (const { value } of entries) forecaster.learn(value as Outcome);
-    return new OutcomeJournal(entries.map(({ key }) => key));
+    this.#keys = entries.map(({ key }) => key);
   }
 
   get size(): number {

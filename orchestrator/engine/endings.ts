@@ -1,0 +1,160 @@
+import type { CallContext, WorkReport } from '../core/engine.ts';
+import type { Outcome } from '../core/forecast.ts';
+import { hasEnded, type Lease } from '../core/lease.ts';
+import type { Clock, Forecaster, LedgerWrite } from '../core/ports.ts';
+import type { ResourceProfile } from '../core/profile.ts';
+import { aborted } from './aborted.ts';
+import type { Background } from './background.ts';
+import type { GuestBook } from './guest-book.ts';
+import type { GuestMoves } from './guest-moves.ts';
+import { decided, decisionOf, type LeaseBook, type LeaseRecord, leaseWrite } from './lease-book.ts';
+import type { LeaseJournal } from './lease-journal.ts';
+import type { Log } from './log.ts';
+import type { ManagedGuest } from './managed-guest.ts';
+import type { OutcomeJournal } from './outcomes.ts';
+import type { Settling } from './settling.ts';
+
+/** How a lease may end once it was granted. */
+export type EndState = 'RELEASED' | 'EXPIRED';
+
+export interface EndingsParts {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly forecaster: Forecaster;
+  readonly outcomes: OutcomeJournal;
+  readonly guests: GuestBook;
+  readonly leases: LeaseBook;
+  readonly journal: LeaseJournal;
+  readonly moves: GuestMoves;
+  readonly settling: Settling;
+  readonly background: Background;
+  /** A lease has ended: there may be room for those that wait. */
+  readonly onEnded: () => void;
+}
+
+/** Takes leases back: learns from their work, returns the guest to what its other leases explain, and records the end. */
+export class Endings {
+  readonly #parts: EndingsParts;
+
+  constructor(parts: EndingsParts) {
+    this.#parts = parts;
+  }
+
+  /** End a lease for its client; resolves early, with the lease as it then stands, when the client gives up. */
+  async release(leaseId: string, report: WorkReport, { signal }: CallContext): Promise<Lease> {
+    const { leases, settling } = this.#parts;
+    const { lease } = leases.get(leaseId);
+    if (hasEnded(lease.state)) return lease;
+    const ended =
+      lease.state === 'RELEASING'
+        ? settling.of(leaseId)
+        : this.end(leaseId, 'RELEASED', 'released by the client', report);
+    if (ended !== undefined) await Promise.race([ended, aborted(signal)]);
+    return leases.get(leaseId).lease;
+  }
+
+  /** Resolves when the end is durable and the guest is where its other leases put it, as far as it could be moved. */
+  end(id: string, state: EndState, reason: string, report?: WorkReport): Promise<void> {
+    const { guests, leases, settling, background } = this.#parts;
+    const { lease } = leases.get(id);
+    const guest = guests.find(lease.guest);
+    if (lease.state === 'QUEUED' || lease.state === 'SCHEDULED' || guest === undefined) {
+      return this.close(id, state, reason);
+    }
+    const ending = guest.serialize(() => this.#giveBack(guest, id, state, reason, report));
+    settling.hold(
+      id,
+      ending.catch(() => {}),
+    );
+    background.keep(ending);
+    return ending;
+  }
+
+  async endAll(guest: ManagedGuest, reason: string): Promise<void> {
+    const open = this.#parts.leases.ofGuest(guest.record.id);
+    await Promise.all(open.map(({ lease }) => this.end(lease.id, 'RELEASED', reason)));
+  }
+
+  /** Record the end of a lease; nothing is moved. */
+  async close(
+    id: string,
+    state: EndState,
+    reason: string,
+    writes: readonly LedgerWrite[] = [],
+  ): Promise<void> {
+    const { leases, journal, clock, log, onEnded } = this.#parts;
+    const record = leases.get(id);
+    if (hasEnded(record.lease.state)) return;
+    const { queue: _, ...rest } = record.lease;
+    const atMs = clock.nowMs();
+    const lease: Lease = { ...rest, state, reason, releasedAtMs: atMs };
+    const decision = decisionOf(lease, { atMs, action: 'release', rule: state, inputs: {}, outcome: reason });
+    await journal.save(decided({ ...record, lease }, decision), [...writes, ...leases.prune()]);
+    log.info({ guest: lease.guestName, leaseId: id, decision: 'release', reason }, 'lease ended');
+    onEnded();
+  }
+
+  async #giveBack(
+    guest: ManagedGuest,
+    id: string,
+    state: EndState,
+    reason: string,
+    report: WorkReport | undefined,
+  ): Promise<void> {
+    const writes = this.#begin(id, state, reason, report);
+    guest.adjusted.clear();
+    await this.#parts.moves.reach(guest, writes);
+    guest.quietSinceMs = this.#parts.clock.nowMs();
+    await this.close(id, state, reason, [guest.write()]);
+  }
+
+  /** The lease is RELEASING from now on; what is returned must be durable before the guest is touched. */
+  #begin(id: string, state: EndState, reason: string, report: WorkReport | undefined): LedgerWrite[] {
+    const { leases, journal, clock, forecaster, outcomes } = this.#parts;
+    const record = leases.get(id);
+    if (hasEnded(record.lease.state)) return [];
+    const nowMs = clock.nowMs();
+    const next: LeaseRecord = {
+      ...record,
+      lease: {
+        ...record.lease,
+        state: 'RELEASING',
+        reason: state === 'EXPIRED' ? 'its time to live has passed' : reason,
+        ...(report === undefined ? {} : workTimes(record.lease, report, nowMs)),
+      },
+    };
+    journal.put(next);
+    if (report === undefined || record.lease.inPlaceAtMs === undefined) return [leaseWrite(next)];
+    const outcome = outcomeOf(next, report);
+    forecaster.learn(outcome);
+    return [leaseWrite(next), ...outcomes.record(outcome, nowMs)];
+  }
+}
+
+function workTimes(
+  lease: Lease,
+  report: WorkReport,
+  nowMs: number,
+): Pick<Lease, 'workStartedAtMs' | 'workFinishedAtMs'> {
+  return {
+    workStartedAtMs: report.startedAtMs ?? lease.inPlaceAtMs ?? lease.requestedAtMs,
+    workFinishedAtMs: report.finishedAtMs ?? nowMs,
+  };
+}
+
+function outcomeOf({ lease, censored }: LeaseRecord, report: WorkReport): Outcome {
+  const startedAtMs = lease.workStartedAtMs ?? lease.requestedAtMs;
+  return {
+    leaseId: lease.id,
+    guest: lease.guest,
+    tenant: lease.tenant,
+    workload: lease.workload,
+    params: lease.params,
+    startedAtMs,
+    finishedAtMs: Math.max(lease.workFinishedAtMs ?? startedAtMs, startedAtMs),
+    before: lease.before as ResourceProfile,
+    peak: lease.used,
+    censored,
+    completed: report.succeeded,
+  };
+}

@@ -1,0 +1,213 @@
+import type { CallContext } from '../core/engine.ts';
+import { satisfies } from '../core/entitlement.ts';
+import { AllocatorError } from '../core/errors.ts';
+import type { GuestSeen, Lease } from '../core/lease.ts';
+import type { Clock, GuestWindow, LeaseLedger, LedgerWrite } from '../core/ports.ts';
+import type { AllocationRequest } from '../core/request.ts';
+import { aborted } from './aborted.ts';
+import type { AdmissionDesk } from './admission.ts';
+import type { Background } from './background.ts';
+import type { Endings } from './endings.ts';
+import type { GuestBook } from './guest-book.ts';
+import type { GuestMoves } from './guest-moves.ts';
+import { decided, decisionOf, type LeaseBook, type LeaseRecord, leaseWrite } from './lease-book.ts';
+import type { LeaseJournal } from './lease-journal.ts';
+import type { Log } from './log.ts';
+import type { ManagedGuest } from './managed-guest.ts';
+import type { MoveResult } from './mover.ts';
+import { bodyHash } from './outcomes.ts';
+import type { Settling } from './settling.ts';
+
+/** How long to wait for a guest's agent to say what it sees. Its answer is for the record; work may start without it. */
+const SEE_TIMEOUT_MS = 1_000;
+
+export interface GrantsParts {
+  readonly clock: Clock;
+  readonly window: GuestWindow;
+  readonly ledger: LeaseLedger;
+  readonly log: Log;
+  readonly guests: GuestBook;
+  readonly leases: LeaseBook;
+  readonly journal: LeaseJournal;
+  readonly admission: AdmissionDesk;
+  readonly moves: GuestMoves;
+  readonly endings: Endings;
+  readonly settling: Settling;
+  readonly background: Background;
+}
+
+/** Gives leases: from a request, from the queue, or at their hour; then puts them in place and says what the guest got. */
+export class Grants {
+  readonly #parts: GrantsParts;
+  #closed = false;
+
+  constructor(parts: GrantsParts) {
+    this.#parts = parts;
+  }
+
+  /** Give nothing new from now on; requests known already are still answered. */
+  close(): void {
+    this.#closed = true;
+  }
+
+  /** The lease of a request, new or known: once it is settled, or as it stands when the caller gives up. */
+  async allocate(request: AllocationRequest, context: CallContext): Promise<Lease> {
+    const { guests, leases, journal, admission, clock } = this.#parts;
+    const hash = bodyHash(request);
+    const known = leases.byRequest(request.tenant, request.requestId);
+    if (known !== undefined) {
+      assertRepeat(known, hash);
+      return this.#settled(known.lease.id, context);
+    }
+    if (this.#closed)
+      throw new AllocatorError('DRAINING', 'The service is shutting down and takes no new work');
+    const guest = guests.running(request.guest);
+    const record = admission.draft(guest, request, hash, clock.nowMs());
+    if (request.validateOnly) return record.lease;
+    journal.put(record);
+    await this.#enter(guest, record);
+    return this.#settled(record.lease.id, context);
+  }
+
+  /** Begin a lease whose moment has come, or one whose preparation failed before. */
+  begin(id: string): void {
+    const { guests, leases, journal, endings, background } = this.#parts;
+    const record = leases.get(id);
+    const guest = guests.find(record.lease.guest);
+    if (guest === undefined || guest.facts.state !== 'running') {
+      background.keep(endings.close(id, 'RELEASED', 'the guest is not running'));
+      return;
+    }
+    const { queue: _, ...lease } = record.lease;
+    const next: LeaseRecord = { ...record, lease: { ...lease, state: 'PREPARING' } };
+    journal.put(next);
+    this.#prepare(guest, id, [leaseWrite(next)]);
+  }
+
+  /** Begin what now fits, first come first served within a priority: nobody overtakes, so nobody starves. */
+  serveQueue(): void {
+    if (this.#closed) return;
+    const { guests, leases, journal, admission, clock } = this.#parts;
+    for (const record of leases.queued()) {
+      const guest = guests.find(record.lease.guest);
+      if (guest === undefined) continue;
+      const next = admission.afterWaiting(record, guest, clock.nowMs());
+      if (next === undefined) return;
+      journal.put(next);
+      this.begin(next.lease.id);
+    }
+  }
+
+  /** A move fell short: once more, and leases that now have everything become ACTIVE. Call inside `guest.serialize`. */
+  async tryAgain(guest: ManagedGuest): Promise<void> {
+    const { leases, journal, moves } = this.#parts;
+    await moves.reach(guest);
+    if (!this.#isWhole(guest)) return;
+    for (const record of leases.inForce(guest.record.id)) {
+      if (record.lease.state !== 'DEGRADED') continue;
+      const lease: Lease = {
+        ...record.lease,
+        state: 'ACTIVE',
+        reason: 'everything asked for is in place after another try',
+        granted: guest.held,
+      };
+      await journal.save({ ...record, lease }, [guest.write()]);
+    }
+  }
+
+  /** Say what a lease got, after the move that was made for it. Call inside `guest.serialize`. */
+  async putInPlace(guest: ManagedGuest, id: string, { shortfalls }: MoveResult): Promise<void> {
+    const { clock, leases, journal, log } = this.#parts;
+    const inPlaceAtMs = clock.nowMs();
+    const guestSeen = await this.#see(guest);
+    const record = leases.get(id);
+    if (record.lease.state !== 'PREPARING') return;
+    const state = this.#isWhole(guest) ? 'ACTIVE' : 'DEGRADED';
+    const reason = [record.lease.reason, ...shortfalls].join('; ');
+    const lease: Lease = {
+      ...record.lease,
+      state,
+      reason,
+      granted: guest.held,
+      inPlaceAtMs,
+      ...(guestSeen === undefined ? {} : { guestSeen }),
+      answeredAtMs: clock.nowMs(),
+    };
+    const decision = decisionOf(lease, {
+      atMs: clock.nowMs(),
+      action: 'actuate',
+      rule: state,
+      inputs: {
+        grantedMillicores: guest.held.cpuMillicores,
+        grantedMemoryBytes: guest.held.memoryBytes,
+        tookMs: inPlaceAtMs - lease.requestedAtMs,
+      },
+      outcome: shortfalls.join('; ') || 'everything asked for is in place',
+    });
+    await journal.save(decided({ ...record, lease }, decision), [guest.write()]);
+    log.info({ guest: lease.guestName, leaseId: id, state, decision: 'grant', reason }, 'lease in place');
+  }
+
+  /** Make a new lease durable. The entry of one that begins at once rides with its move's own: one flush covers both. */
+  async #enter(guest: ManagedGuest, record: LeaseRecord): Promise<void> {
+    const { ledger, journal } = this.#parts;
+    const withdraw = (cause: unknown): never => {
+      journal.withdraw(record);
+      throw cause;
+    };
+    if (record.lease.state === 'PREPARING') {
+      this.#prepare(guest, record.lease.id, [leaseWrite(record)], withdraw);
+    } else {
+      await ledger.commit([leaseWrite(record)]).catch(withdraw);
+    }
+  }
+
+  /** The lease once it is no longer PREPARING, or as it stands when the caller gives up. */
+  async #settled(id: string, { signal }: CallContext): Promise<Lease> {
+    const { leases, settling } = this.#parts;
+    const change = settling.of(id);
+    if (change !== undefined) await Promise.race([change, aborted(signal)]);
+    return leases.get(id).lease;
+  }
+
+  /**
+   * Move the guest to what its leases need with this one in force, then say what it got.
+   * @param onNotDurable what to do when the journal could not be written: nothing was touched
+   */
+  #prepare(
+    guest: ManagedGuest,
+    id: string,
+    writes: readonly LedgerWrite[],
+    onNotDurable: (cause: unknown) => never = rethrow,
+  ): void {
+    const { leases, moves, settling, background } = this.#parts;
+    const preparing = guest.serialize(async () => {
+      if (leases.get(id).lease.state !== 'PREPARING') return;
+      await this.putInPlace(guest, id, await moves.reach(guest, writes).catch(onNotDurable));
+    });
+    settling.hold(id, preparing);
+    background.keep(preparing);
+  }
+
+  #isWhole(guest: ManagedGuest): boolean {
+    return satisfies(guest.held, guest.asked(this.#parts.leases.asked(guest.record.id)));
+  }
+
+  async #see(guest: ManagedGuest): Promise<GuestSeen | undefined> {
+    if (guest.record.mode !== 'enforce') return undefined;
+    return this.#parts.window.see(guest.record.id, AbortSignal.timeout(SEE_TIMEOUT_MS));
+  }
+}
+
+function assertRepeat({ lease, bodyHash }: LeaseRecord, hash: string): void {
+  if (bodyHash === hash) return;
+  throw new AllocatorError(
+    'REQUEST_ID_REUSED',
+    `request_id ${lease.requestId} was used for another request; a retry must repeat it unchanged`,
+    { requestId: lease.requestId, leaseId: lease.id },
+  );
+}
+
+function rethrow(cause: unknown): never {
+  throw cause;
+}

@@ -1,0 +1,59 @@
+import type { Clock, LeaseLedger, LedgerWrite } from '../core/ports.ts';
+import type { HostRoom } from './host-room.ts';
+import type { LeaseBook } from './lease-book.ts';
+import type { ManagedGuest } from './managed-guest.ts';
+import type { MoveResult, Mover } from './mover.ts';
+
+/** First and longest pause before a move that failed is tried again. */
+const RETRY_MS_MIN = 1_000;
+const RETRY_MS_MAX = 60_000;
+
+/** Where guests are to be, by their leases and modes. All but `retryLater` are called inside `guest.serialize`. */
+export class GuestMoves {
+  readonly #mover: Mover;
+  readonly #leases: LeaseBook;
+  readonly #room: HostRoom;
+  readonly #ledger: LeaseLedger;
+  readonly #clock: Clock;
+
+  constructor(parts: { mover: Mover; leases: LeaseBook; room: HostRoom; ledger: LeaseLedger; clock: Clock }) {
+    this.#mover = parts.mover;
+    this.#leases = parts.leases;
+    this.#room = parts.room;
+    this.#ledger = parts.ledger;
+    this.#clock = parts.clock;
+  }
+
+  /**
+   * Bring a guest to what its leases, or its baseline, say. Nothing is touched outside enforce.
+   * @param journal writes that must be durable before anything is touched
+   * @throws {AllocatorError} LEDGER_UNAVAILABLE: nothing was touched
+   */
+  async reach(guest: ManagedGuest, journal: readonly LedgerWrite[] = []): Promise<MoveResult> {
+    if (guest.record.mode !== 'enforce') {
+      if (journal.length > 0) await this.#ledger.commit(journal);
+      return { reached: false, shortfalls: [`mode ${guest.record.mode}: nothing was changed`] };
+    }
+    const target = guest.target(this.#leases.admitted(guest.record.id));
+    const result = await this.#mover.move(guest, target, journal);
+    this.#room.touch(guest.record.id);
+    if (result.reached) guest.failures = 0;
+    else this.retryLater(guest);
+    return result;
+  }
+
+  /** Put the baseline back, whatever the leases say; relinquished resources are left as they are. */
+  async restore(guest: ManagedGuest): Promise<void> {
+    guest.adjusted.clear();
+    if (guest.record.mode !== 'enforce') return;
+    await this.#mover.move(guest, guest.target([]));
+    await this.#ledger.commit([guest.write()]);
+  }
+
+  /** Have the tick try again, after a pause that doubles with each failure. */
+  retryLater(guest: ManagedGuest): void {
+    guest.failures += 1;
+    const pauseMs = Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** (guest.failures - 1));
+    guest.retryAtMs = this.#clock.nowMs() + pauseMs;
+  }
+}

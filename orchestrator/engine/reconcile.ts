@@ -1,0 +1,221 @@
+import { differing, explainedBy, withResource } from '../core/entitlement.ts';
+import { AllocatorError } from '../core/errors.ts';
+import type { GuestFacts } from '../core/guest.ts';
+import type { Actuated, Clock, GuestEvent, Hypervisor, LeaseLedger } from '../core/ports.ts';
+import type { Entitlement } from '../core/profile.ts';
+import type { Background } from './background.ts';
+import type { Cadences } from './cadences.ts';
+import type { Endings } from './endings.ts';
+import type { Grants } from './grants.ts';
+import type { GuestBook } from './guest-book.ts';
+import type { GuestMoves } from './guest-moves.ts';
+import type { HostRoom } from './host-room.ts';
+import type { LeaseBook } from './lease-book.ts';
+import type { Log } from './log.ts';
+import type { ManagedGuest } from './managed-guest.ts';
+import type { Actuators } from './mover.ts';
+import { recoverGuest } from './recover.ts';
+
+/** Facts of guests we do not manage are read anew this often: they count against the host's room. */
+const CENSUS_MS = 15_000;
+/** Guests recovered at once: a few calls each, within any lane's queue. */
+const RECOVER_AT_ONCE = 16;
+/** A guest's driver brings the balloon to its size within this time of the start. */
+const BOOT_MS = 60_000;
+
+export interface ReconcilerParts {
+  readonly clock: Clock;
+  readonly pause: (ms: number) => Promise<void>;
+  readonly ledger: LeaseLedger;
+  readonly hypervisor: Hypervisor;
+  readonly actuators: Actuators;
+  readonly log: Log;
+  readonly guests: GuestBook;
+  readonly leases: LeaseBook;
+  readonly room: HostRoom;
+  readonly cadences: Cadences;
+  readonly moves: GuestMoves;
+  readonly grants: Grants;
+  readonly endings: Endings;
+  readonly background: Background;
+}
+
+/** Brings ledger, hypervisor and reality together: after a start, after the hypervisor's return, and when guests change. */
+export class Reconciler {
+  readonly #parts: ReconcilerParts;
+  #censusAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(parts: ReconcilerParts) {
+    this.#parts = parts;
+  }
+
+  async onAvailability(available: boolean): Promise<void> {
+    const message = available ? 'hypervisor is back' : 'hypervisor is gone; guests keep what they have';
+    this.#parts.log.warn({ available }, message);
+    if (available) await this.recover();
+  }
+
+  async onGuestEvent(event: GuestEvent): Promise<void> {
+    const guest = this.#parts.guests.find(event.guest);
+    if (guest === undefined) {
+      // Not ours, but its size counts against the host's room: read it at the next tick.
+      this.#censusAtMs = Number.NEGATIVE_INFINITY;
+      return;
+    }
+    switch (event.kind) {
+      case 'stopped':
+      case 'removed':
+        await this.#onGone(guest);
+        break;
+      case 'tuned':
+        if (!guest.busy) await guest.serialize(() => this.#checkForeign(guest, event.resource));
+        break;
+      case 'started':
+        guest.startedAtMs = this.#parts.clock.nowMs();
+        await this.#refresh(guest);
+        break;
+      default:
+        await this.#refresh(guest);
+    }
+  }
+
+  /** Read all guests anew when it is time to. */
+  async census(): Promise<void> {
+    const { clock, guests } = this.#parts;
+    const nowMs = clock.nowMs();
+    if (nowMs - this.#censusAtMs < CENSUS_MS) return;
+    this.#censusAtMs = nowMs;
+    await guests.census();
+    this.#recount();
+  }
+
+  /** Read the host and every guest, and bring each adopted guest to what its leases or its baseline explain. */
+  async recover(): Promise<void> {
+    const { hypervisor, ledger, log, guests, leases, room, grants } = this.#parts;
+    await room.read(hypervisor);
+    const facts = await guests.census();
+    await guests.load(ledger, facts);
+    this.#recount();
+    await Promise.all(this.#recoveries(facts));
+    this.#recount();
+    log.info({ adopted: guests.managed.size, openLeases: leases.open().length }, 'recovered');
+    grants.serveQueue();
+  }
+
+  /** Every guest's queue is taken at once, so that no event or request is judged by what we knew before; a few go at a time. */
+  #recoveries(facts: readonly GuestFacts[]): Promise<void>[] {
+    const found = new Map(facts.map((one) => [one.id, one]));
+    const lanes = Array.from({ length: RECOVER_AT_ONCE }, () => Promise.resolve());
+    return [...this.#parts.guests.managed.values()].map((guest, i) =>
+      guest.serialize(() => {
+        const lane = i % RECOVER_AT_ONCE;
+        const before = lanes[lane] as Promise<void>;
+        const turn = before.then(() => this.#recoverGuest(guest, found.get(guest.record.id)));
+        lanes[lane] = turn;
+        return turn;
+      }),
+    );
+  }
+
+  /** Call inside `guest.serialize`. */
+  async #recoverGuest(guest: ManagedGuest, found: GuestFacts | undefined): Promise<void> {
+    const { actuators, pause, moves, log } = this.#parts;
+    try {
+      if (found === undefined || found.state !== 'running') {
+        await this.#onGone(guest);
+        return;
+      }
+      const foreign = await recoverGuest(guest, found, actuators, pause);
+      if (foreign.length > 0) await this.#relinquish(guest, foreign, guest.held);
+      await this.#resume(guest);
+    } catch (cause) {
+      if (!(cause instanceof AllocatorError)) throw cause;
+      log.error(
+        { guest: guest.record.name, code: cause.code, err: cause },
+        'guest could not be recovered yet',
+      );
+      moves.retryLater(guest);
+    }
+  }
+
+  /** Finish what a crash cut short: leases being prepared are put in place, leases being released are ended. */
+  async #resume(guest: ManagedGuest): Promise<void> {
+    const { clock, ledger, leases, moves, grants, endings, background } = this.#parts;
+    const nowMs = clock.nowMs();
+    const open = leases.ofGuest(guest.record.id);
+    const result = await moves.reach(guest);
+    for (const { lease } of open) {
+      if (lease.state === 'PREPARING') await grants.putInPlace(guest, lease.id, result);
+      else if (lease.state === 'RELEASING')
+        await endings.close(lease.id, 'RELEASED', lease.reason, [guest.write()]);
+      else if (nowMs >= lease.expiresAtMs)
+        background.keep(
+          endings.end(lease.id, 'EXPIRED', 'its time to live passed while the service was down'),
+        );
+    }
+    await ledger.commit([guest.write()]);
+  }
+
+  /** A stopped guest holds nothing; its live settings are gone with it. */
+  async #onGone(guest: ManagedGuest): Promise<void> {
+    const { ledger, leases, endings } = this.#parts;
+    guest.facts = { ...guest.facts, state: 'shut-off' };
+    guest.adjusted.clear();
+    guest.held = guest.record.baseline.entitlement;
+    guest.aim = guest.held;
+    for (const { lease } of leases.ofGuest(guest.record.id)) {
+      await endings.close(lease.id, 'RELEASED', 'the guest stopped');
+    }
+    const { intended: _, ...record } = guest.record;
+    guest.record = { ...record, known: [record.baseline.entitlement], moving: false };
+    this.#follow(guest);
+    await ledger.commit([guest.write()]);
+  }
+
+  async #refresh(guest: ManagedGuest): Promise<void> {
+    await guest.serialize(async () => {
+      guest.facts = await this.#parts.hypervisor.inspect(guest.record.id);
+      guest.held = guest.facts.entitlement;
+      guest.aim = guest.held;
+    });
+    this.#follow(guest);
+  }
+
+  /** Somebody changed a setting. If it was not us, the resource is theirs from now on. */
+  async #checkForeign(guest: ManagedGuest, resource: Actuated): Promise<void> {
+    if (guest.record.relinquished.includes(resource)) return;
+    const { clock, actuators } = this.#parts;
+    const nowMs = clock.nowMs();
+    const read = withResource(guest.held, resource, await actuators[resource].read(guest.record.id));
+    const arriving = differing(guest.held, guest.aim).includes(resource);
+    const booting = resource === 'memory' && nowMs - guest.startedAtMs < BOOT_MS;
+    if (booting || explainedBy(resource, read, arriving ? [guest.held, guest.aim] : [guest.held], arriving)) {
+      guest.held = read;
+      return;
+    }
+    await this.#relinquish(guest, [resource], read);
+  }
+
+  async #relinquish(guest: ManagedGuest, resources: readonly Actuated[], read: Entitlement): Promise<void> {
+    const { room, log, ledger } = this.#parts;
+    guest.held = read;
+    guest.aim = read;
+    room.touch(guest.record.id);
+    guest.record = { ...guest.record, relinquished: [...guest.record.relinquished, ...resources] };
+    log.warn(
+      { guest: guest.record.name, resources, read, decision: 'relinquish' },
+      'somebody else changed this guest: left alone until it is adopted anew',
+    );
+    await ledger.commit([guest.write()]);
+  }
+
+  #recount(): void {
+    for (const guest of this.#parts.guests.managed.values()) this.#follow(guest);
+  }
+
+  /** The host's sums and the guest's cadence follow from its state. */
+  #follow(guest: ManagedGuest): void {
+    this.#parts.room.touch(guest.record.id);
+    this.#parts.cadences.refresh(guest.record.id);
+  }
+}

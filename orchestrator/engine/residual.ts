@@ -1,0 +1,121 @@
+import { ADJUSTMENTS_MAX, hasEnded } from '../core/lease.ts';
+import type { Clock } from '../core/ports.ts';
+import { type Entitlement, PROFILE_FIELDS, type ProfileField } from '../core/profile.ts';
+import type { GuestSample } from '../core/sample.ts';
+import type { Background } from './background.ts';
+import { type Correction, correct } from './correct.ts';
+import type { GuestBook } from './guest-book.ts';
+import type { GuestMoves } from './guest-moves.ts';
+import type { HostRoom } from './host-room.ts';
+import { decided, decisionOf, type LeaseBook, type LeaseRecord } from './lease-book.ts';
+import type { LeaseJournal } from './lease-journal.ts';
+import type { Log } from './log.ts';
+import type { ManagedGuest } from './managed-guest.ts';
+import type { EnginePolicy } from './policy.ts';
+
+/** A usage at or above this share of the entitlement may have been cut off by it. */
+const CENSORED_FRACTION = 0.97;
+
+export interface ResidualParts {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly guests: GuestBook;
+  readonly leases: LeaseBook;
+  readonly room: HostRoom;
+  readonly journal: LeaseJournal;
+  readonly moves: GuestMoves;
+  readonly background: Background;
+  readonly policy: EnginePolicy['adjust'];
+}
+
+/** What samples say of running leases: their usage, and where the guest must move because the forecast was wrong. */
+export class Residual {
+  readonly #parts: ResidualParts;
+
+  constructor(parts: ResidualParts) {
+    this.#parts = parts;
+  }
+
+  /** Take a sample into its guest's recent past and its leases' peaks. */
+  note(sample: GuestSample): void {
+    const guest = this.#parts.guests.find(sample.guest);
+    if (guest === undefined) return;
+    guest.note(sample);
+    for (const record of this.#running(guest)) {
+      this.#parts.leases.put(withUsage(record, sample, guest.held));
+    }
+  }
+
+  /** Move the guest where the sample says it must be. A guest that is being changed is left to that change. */
+  correct(sample: GuestSample): void {
+    const { guests, leases, room, background, clock, policy } = this.#parts;
+    const guest = guests.find(sample.guest);
+    if (guest === undefined || guest.record.mode !== 'enforce' || guest.busy) return;
+    const running = this.#running(guest);
+    const newest = running.at(-1);
+    if (newest === undefined) return;
+    const corrections = correct({
+      guest,
+      sample,
+      leases: running.map(({ lease }) => lease),
+      promised: guest.combined(leases.admitted(guest.record.id)),
+      room: room.roomFor(guest),
+      policy,
+      nowMs: clock.nowMs(),
+    });
+    if (corrections.length === 0) return;
+    for (const { field, target } of corrections) guest.adjusted.set(field, target);
+    room.touch(guest.record.id);
+    background.keep(guest.serialize(() => this.#apply(guest, newest.lease.id, corrections)));
+  }
+
+  #running(guest: ManagedGuest): LeaseRecord[] {
+    return this.#parts.leases.inForce(guest.record.id).filter(({ lease }) => lease.inPlaceAtMs !== undefined);
+  }
+
+  /** @param id the lease that the adjustments are recorded with */
+  async #apply(guest: ManagedGuest, id: string, corrections: readonly Correction[]): Promise<void> {
+    const { leases, journal, moves, log } = this.#parts;
+    const { shortfalls } = await moves.reach(guest);
+    let record = leases.get(id);
+    if (hasEnded(record.lease.state)) return;
+    for (const correction of corrections) {
+      record = this.#recorded(record, correction, shortfalls);
+      log.info(
+        { guest: guest.record.name, leaseId: id, decision: 'adjust', ...correction.adjustment },
+        'entitlement adjusted',
+      );
+    }
+    await journal.save(record, [guest.write()]);
+  }
+
+  #recorded(record: LeaseRecord, { adjustment }: Correction, shortfalls: readonly string[]): LeaseRecord {
+    const { resource, from, to, residual, reason } = adjustment;
+    const adjustments = [...record.lease.adjustments, adjustment].slice(-ADJUSTMENTS_MAX);
+    const decision = decisionOf(record.lease, {
+      atMs: this.#parts.clock.nowMs(),
+      action: 'adjust',
+      rule: resource,
+      inputs: { from, to, residual: Math.round(residual), reason },
+      outcome: shortfalls.join('; ') || 'in force',
+    });
+    return decided({ ...record, lease: { ...record.lease, adjustments } }, decision);
+  }
+}
+
+/** The record with a sample's usage taken into its peaks. */
+function withUsage(record: LeaseRecord, sample: GuestSample, held: Entitlement): LeaseRecord {
+  const used: { -readonly [F in ProfileField]?: number } = { ...record.lease.used };
+  let censored = record.censored;
+  for (const field of PROFILE_FIELDS) {
+    const usage = sample.usage[field];
+    if (usage === undefined || usage <= (used[field] ?? Number.NEGATIVE_INFINITY)) continue;
+    used[field] = usage;
+    const limit = field === 'instructionsPerS' ? undefined : held[field];
+    const cutOff = limit !== undefined && usage >= limit * CENSORED_FRACTION;
+    if (cutOff !== censored.includes(field)) {
+      censored = cutOff ? [...censored, field] : censored.filter((other) => other !== field);
+    }
+  }
+  return { ...record, censored, lease: { ...record.lease, used } };
+}
