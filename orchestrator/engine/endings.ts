@@ -17,6 +17,13 @@ import type { Settling } from './settling.ts';
 /** How a lease may end once it was granted. */
 export type EndState = 'RELEASED' | 'EXPIRED';
 
+/** An end under way whose beginning the ledger has not taken yet. */
+interface Beginning {
+  readonly state: EndState;
+  readonly reason: string;
+  readonly writes: readonly LedgerWrite[];
+}
+
 export interface EndingsParts {
   readonly clock: Clock;
   readonly log: Log;
@@ -35,6 +42,7 @@ export interface EndingsParts {
 /** Takes leases back: learns from their work, returns the guest to what its other leases explain, and records the end. */
 export class Endings {
   readonly #parts: EndingsParts;
+  readonly #begun = new Map<string, Beginning>();
 
   constructor(parts: EndingsParts) {
     this.#parts = parts;
@@ -42,31 +50,40 @@ export class Endings {
 
   /** End a lease for its client; resolves early, with the lease as it then stands, when the client gives up. */
   async release(leaseId: string, report: WorkReport, { signal }: CallContext): Promise<Lease> {
-    const { leases, settling } = this.#parts;
+    const { leases, settling, journal } = this.#parts;
     const { lease } = leases.get(leaseId);
-    if (hasEnded(lease.state)) return lease;
-    const ended =
-      lease.state === 'RELEASING'
-        ? settling.of(leaseId)
-        : this.end(leaseId, 'RELEASED', 'released by the client', report);
-    if (ended !== undefined) await Promise.race([ended, aborted(signal)]);
+    if (hasEnded(lease.state)) {
+      await settling.of(leaseId);
+      await journal.flush();
+      return lease;
+    }
+    const underWay = lease.state === 'RELEASING' ? settling.of(leaseId) : undefined;
+    const ended = underWay ?? this.end(leaseId, 'RELEASED', 'released by the client', report);
+    await Promise.race([ended, aborted(signal)]);
     return leases.get(leaseId).lease;
   }
 
   /** Resolves when the end is durable and the guest is where its other leases put it, as far as it could be moved. */
   end(id: string, state: EndState, reason: string, report?: WorkReport): Promise<void> {
-    const { guests, leases, settling, background } = this.#parts;
+    const { guests, leases } = this.#parts;
     const { lease } = leases.get(id);
     const guest = guests.find(lease.guest);
     if (lease.state === 'QUEUED' || lease.state === 'SCHEDULED' || guest === undefined) {
-      return this.close(id, state, reason);
+      return this.#under(id, this.close(id, state, reason));
     }
-    const ending = guest.serialize(() => this.#giveBack(guest, id, state, reason, report));
-    settling.hold(
+    return this.#under(
+      id,
+      guest.serialize(() => this.#giveBack(guest, id, state, reason, report)),
+    );
+  }
+
+  /** Let others wait for an ending; its failure is told to who asked for it. */
+  #under(id: string, ending: Promise<void>): Promise<void> {
+    this.#parts.settling.hold(
       id,
       ending.catch(() => {}),
     );
-    background.keep(ending);
+    this.#parts.background.keep(ending);
     return ending;
   }
 
@@ -101,18 +118,24 @@ export class Endings {
     reason: string,
     report: WorkReport | undefined,
   ): Promise<void> {
-    const writes = this.#begin(id, state, reason, report);
+    const { leases, moves, clock } = this.#parts;
+    if (hasEnded(leases.get(id).lease.state)) {
+      this.#begun.delete(id);
+      return;
+    }
+    const begun = this.#begun.get(id) ?? this.#begin(id, state, reason, report);
+    this.#begun.set(id, begun);
     guest.adjusted.clear();
-    await this.#parts.moves.reach(guest, writes);
-    guest.quietSinceMs = this.#parts.clock.nowMs();
-    await this.close(id, state, reason, [guest.write()]);
+    await moves.reach(guest, begun.writes);
+    this.#begun.delete(id);
+    guest.quietSinceMs = clock.nowMs();
+    await this.close(id, begun.state, begun.reason, [guest.write()]);
   }
 
-  /** The lease is RELEASING from now on; what is returned must be durable before the guest is touched. */
-  #begin(id: string, state: EndState, reason: string, report: WorkReport | undefined): LedgerWrite[] {
+  /** The lease is RELEASING from now on; the writes must be durable before the guest is touched. */
+  #begin(id: string, state: EndState, reason: string, report: WorkReport | undefined): Beginning {
     const { leases, journal, clock, forecaster, outcomes } = this.#parts;
     const record = leases.get(id);
-    if (hasEnded(record.lease.state)) return [];
     const nowMs = clock.nowMs();
     const next: LeaseRecord = {
       ...record,
@@ -124,10 +147,11 @@ export class Endings {
       },
     };
     journal.put(next);
-    if (report === undefined || record.lease.inPlaceAtMs === undefined) return [leaseWrite(next)];
+    if (report === undefined || record.lease.inPlaceAtMs === undefined)
+      return { state, reason, writes: [leaseWrite(next)] };
     const outcome = outcomeOf(next, report);
     forecaster.learn(outcome);
-    return [leaseWrite(next), ...outcomes.record(outcome, nowMs)];
+    return { state, reason, writes: [leaseWrite(next), ...outcomes.record(outcome, nowMs)] };
   }
 }
 

@@ -145,6 +145,7 @@ export class Engine implements AllocationEngine {
   tick(): void {
     if (this.#draining || !this.#parts.hypervisor.available) return;
     const nowMs = this.#parts.clock.nowMs();
+    this.#background.keep(this.#journal.flush());
     for (const { lease } of this.#leases.open()) this.#tend(lease, nowMs);
     for (const guest of this.#guests.managed.values()) {
       if (guest.retryAtMs === undefined || nowMs < guest.retryAtMs) continue;
@@ -155,12 +156,14 @@ export class Engine implements AllocationEngine {
     this.#grants.serveQueue();
   }
 
-  #tend({ id, state, startMs, expiresAtMs }: Lease, nowMs: number): void {
-    if (state === 'RELEASING') return;
-    if (nowMs >= expiresAtMs)
+  #tend({ id, state, reason, startMs, expiresAtMs }: Lease, nowMs: number): void {
+    const settling = this.#settling.of(id) !== undefined;
+    if (state === 'RELEASING') {
+      if (!settling) this.#background.keep(this.#endings.end(id, 'RELEASED', reason));
+    } else if (nowMs >= expiresAtMs)
       this.#background.keep(this.#endings.end(id, 'EXPIRED', 'its time to live has passed'));
     else if (state === 'SCHEDULED' && nowMs >= startMs) this.#grants.begin(id);
-    else if (state === 'PREPARING' && this.#settling.of(id) === undefined) this.#grants.begin(id);
+    else if (state === 'PREPARING' && !settling) this.#grants.begin(id);
   }
 
   #onSample(sample: GuestSample): void {

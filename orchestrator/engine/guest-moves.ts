@@ -35,7 +35,10 @@ export class GuestMoves {
       return { reached: false, shortfalls: [`mode ${guest.record.mode}: nothing was changed`] };
     }
     const target = guest.target(this.#leases.admitted(guest.record.id));
-    const result = await this.#mover.move(guest, target, journal);
+    const result = await this.#mover.move(guest, target, journal).catch((cause) => {
+      this.retryLater(guest);
+      throw cause;
+    });
     this.#room.touch(guest.record.id);
     if (result.reached) guest.failures = 0;
     else this.retryLater(guest);

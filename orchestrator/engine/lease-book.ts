@@ -53,6 +53,10 @@ export class LeaseBook {
     return record;
   }
 
+  has(id: string): boolean {
+    return this.#records.has(id);
+  }
+
   byRequest(tenant: string, requestId: string): LeaseRecord | undefined {
     const id = this.#byRequest.get(requestKey(tenant, requestId));
     return id === undefined ? undefined : this.#records.get(id);

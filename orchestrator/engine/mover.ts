@@ -51,19 +51,13 @@ export class Mover {
     journal: readonly LedgerWrite[] = [],
   ): Promise<MoveResult> {
     const resources = differing(guest.held, target);
-    guest.aim = target;
     const restoring = differing(target, guest.record.baseline.entitlement).length === 0;
     if (resources.length === 0) {
+      guest.aim = target;
       if (journal.length > 0) await this.#ledger.commit(journal);
       return NOTHING_TO_DO;
     }
-    guest.record = {
-      ...guest.record,
-      intended: target,
-      known: [guest.record.baseline.entitlement, guest.held, target],
-      moving: true,
-    };
-    await this.#ledger.commit([...journal, guest.write()]);
+    await this.#announce(guest, target, journal);
     const outcomes = await Promise.all(
       resources.map((resource) => this.#apply(guest, resource, target, restoring)),
     );
@@ -82,6 +76,25 @@ export class Mover {
       target,
       outcomes.map(({ failure }) => failure).filter((failure) => failure !== undefined),
     );
+  }
+
+  /** Where the guest is going must be durable before it goes. */
+  async #announce(guest: ManagedGuest, target: Entitlement, journal: readonly LedgerWrite[]): Promise<void> {
+    const { record, aim } = guest;
+    guest.aim = target;
+    guest.record = {
+      ...record,
+      intended: target,
+      known: [record.baseline.entitlement, guest.held, target],
+      moving: true,
+    };
+    try {
+      await this.#ledger.commit([...journal, guest.write()]);
+    } catch (cause) {
+      guest.aim = aim;
+      guest.record = record;
+      throw cause;
+    }
   }
 
   #judge(guest: ManagedGuest, target: Entitlement, failures: readonly string[]): MoveResult {

@@ -320,3 +320,47 @@ t.test('a drain takes no new work and finishes the old', async (t) => {
   t.equal((await pending).state, 'ACTIVE');
   await t.rejects(world.allocate({}), { code: 'DRAINING' });
 });
+
+t.test('a release the ledger could not take is finished once it can, and teaches once', async (t) => {
+  const world = await World.create([guest('a')]);
+  const lease = await world.during(world.allocate({ cpu: 2000, mem: 512 }));
+  world.ledger.failure = new Error('no space left on device');
+  await t.rejects(world.during(world.release(lease.id)), { code: 'LEDGER_UNAVAILABLE' });
+  await world.pass(3000);
+  t.equal(world.engine.getLease(lease.id).state, 'RELEASING');
+  world.ledger.failure = undefined;
+  await world.pass(5000);
+  t.equal(world.engine.getLease(lease.id).state, 'RELEASED');
+  t.equal(Math.round(world.memoryMib('a')), 256);
+  t.equal(world.process.forecaster.outcomes.length, 1);
+  await world.restart('power');
+  t.equal(world.process.forecaster.outcomes.length, 1, 'and the lesson is durable');
+});
+
+t.test('an end the ledger could not take does not come undone by a restart', async (t) => {
+  const world = await World.create([guest('a')]);
+  const lease = await world.allocate({ cpu: 2000, startMs: world.clock.nowMs() + 30_000 });
+  world.ledger.failure = new Error('no space left on device');
+  await t.rejects(world.release(lease.id), { code: 'LEDGER_UNAVAILABLE' });
+  await t.rejects(
+    world.release(lease.id),
+    { code: 'LEDGER_UNAVAILABLE' },
+    'not acknowledged until it is durable',
+  );
+  world.ledger.failure = undefined;
+  t.equal((await world.during(world.release(lease.id))).state, 'RELEASED');
+  await world.restart('power');
+  t.equal(world.engine.getLease(lease.id).state, 'RELEASED');
+});
+
+t.test('a retry that the ledger stops is tried again', async (t) => {
+  const world = await World.create([guest('a')]);
+  world.libvirt.failNext('setMemory', LIBVIRT_ERROR.operationFailed, 'refused');
+  const lease = await world.during(world.allocate({ cpu: 2000, mem: 512 }));
+  t.equal(lease.state, 'DEGRADED');
+  world.ledger.failure = new Error('no space left on device');
+  await world.pass(5000);
+  world.ledger.failure = undefined;
+  await world.pass(15_000);
+  t.equal(world.engine.getLease(lease.id).state, 'ACTIVE');
+});
