@@ -43,6 +43,7 @@ export interface EndingsParts {
 export class Endings {
   readonly #parts: EndingsParts;
   readonly #begun = new Map<string, Beginning>();
+  readonly #expiring = new Set<string>();
 
   constructor(parts: EndingsParts) {
     this.#parts = parts;
@@ -75,6 +76,19 @@ export class Endings {
       id,
       guest.serialize(() => this.#giveBack(guest, id, state, reason, report)),
     );
+  }
+
+  /** End a lease whose time has passed, unless it is renewed before its guest's queue comes to it. */
+  expire(id: string, reason: string): void {
+    if (this.#expiring.has(id)) return;
+    this.#expiring.add(id);
+    const done = () => this.#expiring.delete(id);
+    this.end(id, 'EXPIRED', reason).then(done, done);
+  }
+
+  /** Take up an ending that was cut short. */
+  finish(id: string): void {
+    this.end(id, 'RELEASED', this.#parts.leases.get(id).lease.reason).catch(() => {});
   }
 
   /** Let others wait for an ending; its failure is told to who asked for it. */
@@ -123,6 +137,7 @@ export class Endings {
       this.#begun.delete(id);
       return;
     }
+    if (state === 'EXPIRED' && clock.nowMs() < leases.get(id).lease.expiresAtMs) return;
     const begun = this.#begun.get(id) ?? this.#begin(id, state, reason, report);
     this.#begun.set(id, begun);
     guest.adjusted.clear();

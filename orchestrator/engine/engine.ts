@@ -156,12 +156,11 @@ export class Engine implements AllocationEngine {
     this.#grants.serveQueue();
   }
 
-  #tend({ id, state, reason, startMs, expiresAtMs }: Lease, nowMs: number): void {
+  #tend({ id, state, startMs, expiresAtMs }: Lease, nowMs: number): void {
     const settling = this.#settling.of(id) !== undefined;
     if (state === 'RELEASING') {
-      if (!settling) this.#background.keep(this.#endings.end(id, 'RELEASED', reason));
-    } else if (nowMs >= expiresAtMs)
-      this.#background.keep(this.#endings.end(id, 'EXPIRED', 'its time to live has passed'));
+      if (!settling) this.#endings.finish(id);
+    } else if (nowMs >= expiresAtMs) this.#endings.expire(id, 'its time to live has passed');
     else if (state === 'SCHEDULED' && nowMs >= startMs) this.#grants.begin(id);
     else if (state === 'PREPARING' && !settling) this.#grants.begin(id);
   }

@@ -103,7 +103,9 @@ export class Grants {
     const { leases, journal, moves } = this.#parts;
     await moves.reach(guest);
     if (!this.#isWhole(guest)) return;
-    for (const record of leases.inForce(guest.record.id)) {
+    for (const { lease: degraded } of leases.inForce(guest.record.id)) {
+      // Read anew for each: saving the one before took a while.
+      const record = leases.get(degraded.id);
       if (record.lease.state !== 'DEGRADED') continue;
       const lease: Lease = {
         ...record.lease,

@@ -3,7 +3,6 @@ import { AllocatorError } from '../core/errors.ts';
 import type { GuestFacts } from '../core/guest.ts';
 import type { Actuated, Clock, GuestEvent, Hypervisor, LeaseLedger } from '../core/ports.ts';
 import type { Entitlement } from '../core/profile.ts';
-import type { Background } from './background.ts';
 import type { Cadences } from './cadences.ts';
 import type { Endings } from './endings.ts';
 import type { Grants } from './grants.ts';
@@ -37,7 +36,6 @@ export interface ReconcilerParts {
   readonly moves: GuestMoves;
   readonly grants: Grants;
   readonly endings: Endings;
-  readonly background: Background;
 }
 
 /** Brings ledger, hypervisor and reality together: after a start, after the hypervisor's return, and when guests change. */
@@ -140,7 +138,7 @@ export class Reconciler {
 
   /** Finish what a crash cut short: leases being prepared are put in place, leases being released are ended. */
   async #resume(guest: ManagedGuest): Promise<void> {
-    const { clock, ledger, leases, moves, grants, endings, background } = this.#parts;
+    const { clock, ledger, leases, moves, grants, endings } = this.#parts;
     const nowMs = clock.nowMs();
     const open = leases.ofGuest(guest.record.id);
     const result = await moves.reach(guest);
@@ -149,9 +147,7 @@ export class Reconciler {
       else if (lease.state === 'RELEASING')
         await endings.close(lease.id, 'RELEASED', lease.reason, [guest.write()]);
       else if (nowMs >= lease.expiresAtMs)
-        background.keep(
-          endings.end(lease.id, 'EXPIRED', 'its time to live passed while the service was down'),
-        );
+        endings.expire(lease.id, 'its time to live passed while the service was down');
     }
     await ledger.commit([guest.write()]);
   }

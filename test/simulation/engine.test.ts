@@ -364,3 +364,36 @@ t.test('a retry that the ledger stops is tried again', async (t) => {
   await world.pass(15_000);
   t.equal(world.engine.getLease(lease.id).state, 'ACTIVE');
 });
+
+t.test('a renewal stands, whatever is being done to the lease meanwhile', async (t) => {
+  const world = await World.create([guest('a', { balloon: { growKibPerS: 100 * 1024 } })]);
+  await t.test('while its expiry waits for another move of the guest', async (t) => {
+    const lease = await world.during(world.allocate({ cpu: 1500, mem: 300, ttlMs: 10_000 }));
+    await world.pass(8000);
+    const other = world.allocate({ cpu: 1500, mem: 1200 });
+    await world.pass(3000);
+    await world.during(world.engine.renew(lease.id, 60_000));
+    const { id } = await world.during(other);
+    await world.pass(5000);
+    t.equal(world.engine.getLease(lease.id).state, 'ACTIVE');
+    await world.during(world.release(lease.id));
+    await world.during(world.release(id));
+  });
+  await t.test('while leases of the guest become whole', async (t) => {
+    world.libvirt.failNext('setMemory', LIBVIRT_ERROR.operationFailed, 'refused', 2);
+    const both = await world.during(
+      Promise.all([world.allocate({ cpu: 1500, mem: 300 }), world.allocate({ cpu: 1500, mem: 300 })]),
+    );
+    t.strictSame(
+      both.map(({ state }) => state),
+      ['DEGRADED', 'DEGRADED'],
+    );
+    const second = both[1]?.id ?? '';
+    world.ledger.flushDelay = () => new Promise((resolve) => world.clock.after(500, resolve));
+    while (world.engine.getLease(both[0]?.id ?? '').state === 'DEGRADED') await world.pass(50);
+    const renewed = await world.during(world.engine.renew(second, 600_000));
+    await world.pass(3000);
+    t.equal(world.engine.getLease(second).expiresAtMs, renewed.expiresAtMs);
+    t.equal(world.engine.getLease(second).state, 'ACTIVE');
+  });
+});
