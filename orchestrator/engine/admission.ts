@@ -84,15 +84,18 @@ export class AdmissionDesk {
     return { lease, admitted, least: plan.least, bodyHash, censored: [], decisions: [decision] };
   }
 
-  /** A lease that waited, as it begins now; undefined while there is no room for it. */
+  /** A lease that waited, as it goes on: it begins now, or is SCHEDULED; undefined while there is no room for it. */
   afterWaiting(record: LeaseRecord, guest: ManagedGuest, nowMs: number): LeaseRecord | undefined {
-    const { requested, ttlMs } = record.lease;
+    const { queue: _, ...waiting } = record.lease;
+    const { requested, ttlMs } = waiting;
     const admission = this.#fit(guest, requested, record.least);
     if (admission.kind === 'no-room') return undefined;
+    const startMs = Math.max(waiting.startMs, nowMs);
+    const state = stateBefore(startMs, nowMs);
     const reason = `${admission.reason}, after waiting`;
     return {
       ...record,
-      lease: { ...record.lease, startMs: nowMs, expiresAtMs: nowMs + ttlMs, reason },
+      lease: { ...waiting, state, startMs, expiresAtMs: startMs + ttlMs, reason },
       admitted: this.#share(guest, requested, admission.entitlement),
     };
   }
@@ -184,7 +187,7 @@ export class AdmissionDesk {
     startMs: number,
     nowMs: number,
   ): LeaseState {
-    if (admission.kind !== 'no-room') return startMs - nowMs > SCHEDULE_AHEAD_MS ? 'SCHEDULED' : 'PREPARING';
+    if (admission.kind !== 'no-room') return stateBefore(startMs, nowMs);
     const retryAfterMs = expectedWaitMs(this.#leases, nowMs, this.#policy.tickMs);
     if (request.noQueue) throw new AllocatorError('CAPACITY_EXHAUSTED', admission.reason, { retryAfterMs });
     this.#assertFitsEmptyHost(plan.least);
@@ -209,4 +212,9 @@ export class AdmissionDesk {
       { leastMillicores: least.cpuMillicores, leastMemoryBytes: least.memoryBytes },
     );
   }
+}
+
+/** State of a lease that has room, before its start. */
+function stateBefore(startMs: number, nowMs: number): 'SCHEDULED' | 'PREPARING' {
+  return startMs - nowMs > SCHEDULE_AHEAD_MS ? 'SCHEDULED' : 'PREPARING';
 }

@@ -78,8 +78,7 @@ export class Grants {
       background.keep(endings.close(id, 'RELEASED', 'the guest is not running'));
       return;
     }
-    const { queue: _, ...lease } = record.lease;
-    const next: LeaseRecord = { ...record, lease: { ...lease, state: 'PREPARING' } };
+    const next: LeaseRecord = { ...record, lease: { ...record.lease, state: 'PREPARING' } };
     journal.put(next);
     this.#prepare(guest, id, [leaseWrite(next)]);
   }
@@ -87,14 +86,17 @@ export class Grants {
   /** Begin what now fits, first come first served within a priority: nobody overtakes, so nobody starves. */
   serveQueue(): void {
     if (this.#closed) return;
-    const { guests, leases, journal, admission, clock } = this.#parts;
+    const { guests, leases, journal, admission, clock, background } = this.#parts;
     for (const record of leases.queued()) {
       const guest = guests.find(record.lease.guest);
       if (guest === undefined) continue;
       const next = admission.afterWaiting(record, guest, clock.nowMs());
       if (next === undefined) return;
-      journal.put(next);
-      this.begin(next.lease.id);
+      if (next.lease.state === 'SCHEDULED') background.keep(journal.save(next));
+      else {
+        journal.put(next);
+        this.begin(next.lease.id);
+      }
     }
   }
 

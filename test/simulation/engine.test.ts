@@ -397,3 +397,17 @@ t.test('a renewal stands, whatever is being done to the lease meanwhile', async 
     t.equal(world.engine.getLease(second).state, 'ACTIVE');
   });
 });
+
+t.test('a lease that waited still starts when it was to start', async (t) => {
+  const world = await World.create([guest('a'), guest('b')]);
+  const first = await world.during(world.allocate({ guest: 'b', cpu: 4000, ttlMs: 600_000 }));
+  await world.during(world.allocate({ guest: 'a', cpu: 2000, s: 600, ttlMs: 600_000 }));
+  const startMs = world.clock.nowMs() + 30_000;
+  const waiting = await world.allocate({ guest: 'a', cpu: 3000, startMs });
+  t.equal(waiting.state, 'QUEUED');
+  await world.during(world.release(first.id));
+  await world.pass(2000);
+  t.match(world.engine.getLease(waiting.id), { state: 'SCHEDULED', startMs, expiresAtMs: startMs + 60_000 });
+  await world.pass(31_000);
+  t.equal(world.engine.getLease(waiting.id).state, 'ACTIVE');
+});
