@@ -141,7 +141,8 @@ function fill(out: usize, value: f64): void {
 function forecastField(p: usize, guest: i32, field: i32, knots: i32): void {
   const peak = io(O_PEAK) + <usize>(field * LEVELS) * 8;
   const values = io(O_VALUES) + <usize>(field * knots * LEVELS) * 8;
-  let base = baseOf(guest, field);
+  let base = element(io(I_BEFORE), field);
+  if (isNaN(base)) base = baseOf(guest, field);
   const unread = isNaN(base);
   if (unread && p !== 0) base = element(p + W_BEFORE, field); // as the newest run found its guest; NaN: no run did
   believeField(field, base);
@@ -165,10 +166,10 @@ function forecastField(p: usize, guest: i32, field: i32, knots: i32): void {
 }
 
 /**
- * Forecast the request in I_ROW on a guest with the ceiling in I_CEILING at the knots in I_KNOTS, into O_PEAK,
+ * Forecast the request in I_ROW on a guest with the usage in I_BEFORE and the ceiling in I_CEILING at the knots in I_KNOTS, into O_PEAK,
  * O_DURATION and O_VALUES. Changes no state.
  * @param slot     workload, or -1: none was ever learned
- * @param guest    guest slot, or -1: never read
+ * @param guest    guest slot, or -1: never read. Its usage in I_BEFORE counts where it is not NaN
  * @param estimate client's own run time, s; NaN: none
  * @returns runs the workload holds
  */

@@ -77,7 +77,7 @@ async function race(
   const { lab, libvirt, client } = stage;
   const planned = (round: number): PlannedRun => ({ params: BURST, seed: BURST_SEED + round });
   const largestMib = Math.max(...seen.map(({ used }) => used.memory ?? 0)) / MIB;
-  const fixed = await Fixed.find(libvirt, lab.guest(GUESTS.fixed), largestMib * 0.8, planned(0));
+  const fixed = await Fixed.find(libvirt, lab.guest(GUESTS.fixed), largestMib * 0.9, planned(0));
   const baselineMib = lab.guest(GUESTS.reactive).state.baselineMib;
   const reactive = await Reactive.start(libvirt, lab.guest(GUESTS.reactive), baselineMib);
   tell(

@@ -48,7 +48,7 @@ export const UNSEEN: readonly PlannedRun[] = [
   run(36, 5, 'best', 206),
   {
     ...run(85, 7, 'balanced', 207),
-    departure: { at_fraction: 0.35, memory_factor: 2.6, cpu_factor: 1.6 },
+    departure: { at_fraction: 0.3, memory_factor: 1.8, cpu_factor: 1.6 },
   },
   run(130, 4, 'fast', 208),
   run(180, 3, 'best', 209),

@@ -74,7 +74,10 @@ export async function runRequest(
   const ask = { timeoutMs: CALL_TIMEOUT_MS };
   const params = toParams(planned.params);
   const request = { tenant: 'demo', workload: 'encode', guest: guest.name, params };
-  const granted = await client.ask(client.allocation, client.allocation.allocate, request, ask);
+  const granted = await inPlace(
+    client,
+    await client.ask(client.allocation, client.allocation.allocate, request, ask),
+  );
   const outcome = await guest.runner.run({
     workload: 'encode',
     params: planned.params,
@@ -102,6 +105,18 @@ export async function runRequest(
     ...(before && after ? { departs: true as const, relearned: { before, after } } : {}),
     baseline_restored: isRestored,
   };
+}
+
+/** A full host answers with a place in the queue: wait for the turn. */
+async function inPlace(client: ForeshadeClient, lease: Lease): Promise<Lease> {
+  if (lease.state !== LeaseState.LEASE_STATE_QUEUED && lease.state !== LeaseState.LEASE_STATE_PREPARING)
+    return lease;
+  const { allocation } = client;
+  const signal = AbortSignal.timeout(CALL_TIMEOUT_MS);
+  for await (const seen of client.follow(allocation, allocation.watchLease, { leaseId: lease.id }, signal)) {
+    if (seen.inPlaceAtMs !== undefined) return seen;
+  }
+  throw new Error(`lease ${lease.id} was not put in place within ${CALL_TIMEOUT_MS} ms: ${lease.reason}`);
 }
 
 function recordOf(

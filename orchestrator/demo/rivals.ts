@@ -5,7 +5,8 @@ import type { DomainRef, Libvirt } from '../../libvirt-adapter/libvirt.ts';
 import type { PlannedRun } from './plan.ts';
 
 const MIB_KIB = 1024;
-/** A balloon that has not arrived after this long is stuck. */
+/** What two runs of the same parameters may differ by: three deviations of the lab's noise on 180 MiB. */
+const NOISE_MIB = 16; /** A balloon that has not arrived after this long is stuck. */
 const SETTLE_MS_MAX = 15_000;
 
 /** A guest whose sizes a rival sets by itself, in the plainest way libvirt offers. */
@@ -85,7 +86,7 @@ export class Fixed {
     return this.#memoryMib;
   }
 
-  /** Find the least memory, by 8 MiB, in which the burst lives. @param startMib a size in which it may not */
+  /** Find the least memory in which bursts live: by 8 MiB for one, and room for the noise of the others. @param startMib a size that may be too small */
   static async find(
     libvirt: Libvirt,
     guest: LabGuest,
@@ -95,7 +96,9 @@ export class Fixed {
     const own = await OwnGuest.take(libvirt, guest);
     for (let mib = Math.ceil(startMib / 8) * 8; ; mib += 8) {
       await own.settleMemory(mib);
-      if ((await burstOn(own, planned)).status === 'done') return new Fixed(own, mib);
+      if ((await burstOn(own, planned)).status !== 'done') continue;
+      await own.settleMemory(mib + NOISE_MIB);
+      return new Fixed(own, mib + NOISE_MIB);
     }
   }
 

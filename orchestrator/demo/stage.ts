@@ -1,6 +1,7 @@
 import { createWriteStream } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import { Lab } from '../../libvirt-adapter/lab/lab.ts';
 import { labServiceConfig } from '../../libvirt-adapter/lab/service-config.ts';
@@ -15,7 +16,10 @@ import { type Running, serve } from '../main.ts';
 /** Calls of the demonstration wait no longer than this; a balloon takes seconds, a hang takes for ever. */
 export const CALL_TIMEOUT_MS = 30_000;
 
-/** Guests of the demonstration, one per way of allocating, so that none inherits another's sizes. */
+/** What a guest uses by itself is the median of this long. */
+const IDLE_MS = 7_000;
+
+/** Guests of the demonstration,one per way of allocating, so that none inherits another's sizes. */
 export const GUESTS = { foreshade: 'lab-1', fixed: 'lab-2', reactive: 'lab-3' } as const;
 
 /** The lab, the service and a client of it, all real. */
@@ -58,6 +62,10 @@ export async function setStage(options: {
     undo.push(() => client.close());
     const adopted = { guest: GUESTS.foreshade, mode: Mode.MODE_ENFORCE };
     await client.ask(client.admin, client.admin.adoptGuest, adopted, { timeoutMs: CALL_TIMEOUT_MS });
+    onProgress(
+      "the first guest is adopted; a few seconds of its idle use tell its own share from a request's",
+    );
+    await sleep(IDLE_MS);
     return { lab, client, libvirt, logFile, close };
   } catch (error) {
     await close();

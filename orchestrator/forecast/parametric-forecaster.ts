@@ -183,8 +183,9 @@ export class ParametricForecaster implements Forecaster {
   }
 
   #forecastRequest(query: ForecastQuery, params: Params, slot: number, guest: number): Forecast {
-    const { call, row, ceiling } = this.#kernels;
+    const { call, row, before, ceiling } = this.#kernels;
     const novel = slot >= 0 && (this.#workloads[slot] as Workload).schema.encode(params, row);
+    this.#writeProfile(before, query.before ?? {});
     this.#writeProfile(ceiling, query.ceiling);
     const estimateS = query.durationS ?? Number.NaN;
     if (query.durationS !== undefined && !(estimateS > 0 && estimateS < Number.POSITIVE_INFINITY)) {

@@ -404,3 +404,18 @@ t.test('the ablation answers a constant at every level and learns nothing', asyn
   );
   t.ok(Number.isNaN(one?.peak[2 * LEVELS]), 'a field without a ceiling has no middle');
 });
+
+t.test('usage the caller measured counts before what samples say', async (t) => {
+  // The increment comes from the runs, whatever the guest did last: two calls differ by what `before` says.
+  // Not to the byte: the belief before any run, of which a trace is left, starts from it too.
+  const { forecaster, random } = await taught(12);
+  const query = requestOf('g', 'w', hiddenWorkload.draw(random));
+  const low = forecaster.forecast({ ...query, before: { memoryBytes: 100 * MIB } });
+  const high = forecaster.forecast({ ...query, before: { memoryBytes: 150 * MIB } });
+  const own = forecaster.forecast(query);
+  for (let l = 0; l < LEVELS; l += 1) {
+    const gap = (high.peak[MEMORY + l] as number) - (low.peak[MEMORY + l] as number);
+    t.ok(Math.abs(gap - 50 * MIB) < 0.1 * MIB, `level ${QUANTILE_LEVELS[l]}: ${gap / MIB} MiB apart`);
+  }
+  t.strictSame(row(low, CPU), row(own, CPU), 'a field the caller did not measure is taken from the samples');
+});

@@ -29,9 +29,7 @@ enum {
   UNIT_ROUNDS = 390000,
 };
 /* Share of the run, after a departure, over which the additional memory is touched. */
-static const double DEPART_RAMP_FRACTION = 0.25;
-
-static struct {
+static const double DEPART_RAMP_FRACTION = 0.5;static struct {
   const struct plan *plan;
   atomic_uint_fast64_t next_unit, total_units;
   atomic_uint_fast64_t next_page;
