@@ -129,15 +129,15 @@ export class AdmissionDesk {
     return admit(
       this.#room.capacity(),
       this.#room.committed(),
-      guest.combined(others),
-      guest.combined([...others, requested]),
-      guest.combined([...others, least]),
+      guest.target(others),
+      guest.target([...others, requested]),
+      guest.target([...others, least]),
     );
   }
 
   /** Admission speaks of the guest's total; a lease keeps its own share of it, never more than it asked. */
   #share(guest: ManagedGuest, requested: Entitlement, total: Entitlement): Entitlement {
-    const before = guest.combined(this.#leases.promised(guest.record.id));
+    const before = guest.target(this.#leases.promised(guest.record.id));
     const { entitlement: baseline } = guest.record.baseline;
     const share = (field: 'cpuMillicores' | 'memoryBytes'): number =>
       Math.min(requested[field], Math.max(baseline[field], baseline[field] + total[field] - before[field]));

@@ -1,9 +1,10 @@
 import { type AdjustPolicy, adjustField } from '../core/adjust.ts';
 import type { Room } from '../core/admit.ts';
-import type { Adjustment, Interval, Lease } from '../core/lease.ts';
+import type { Adjustment, Interval } from '../core/lease.ts';
 import type { Actuated } from '../core/ports.ts';
-import { ENTITLEMENT_FIELDS, type Entitlement, type EntitlementField, RESOURCE_OF } from '../core/profile.ts';
+import { ENTITLEMENT_FIELDS, type EntitlementField, RESOURCE_OF } from '../core/profile.ts';
 import type { GuestSample } from '../core/sample.ts';
+import type { LeaseRecord } from './lease-book.ts';
 import type { ManagedGuest } from './managed-guest.ts';
 
 /** One field to move, and how it will be recorded. */
@@ -16,10 +17,8 @@ export interface Correction {
 export interface CorrectionInput {
   readonly guest: ManagedGuest;
   readonly sample: GuestSample;
-  /** Leases in force on the guest, oldest first; at least one. */
-  readonly leases: readonly Lease[];
-  /** What the leases were admitted for together. */
-  readonly promised: Entitlement;
+  /** Leases in place on the guest, oldest first; at least one. */
+  readonly leases: readonly LeaseRecord[];
   /** The most the guest may have, given the host. */
   readonly room: Room;
   readonly policy: Readonly<Record<Actuated, AdjustPolicy>>;
@@ -68,14 +67,15 @@ function correctField(field: EntitlementField, input: CorrectionInput): Correcti
   };
 }
 
-/** What leases were promised stands while they may still need it; afterwards the baseline does. */
-function floorOf(field: EntitlementField, { guest, leases, promised, nowMs }: CorrectionInput): number {
-  const baseline = guest.record.baseline.entitlement[field];
-  const running = leases.some((lease) => {
+/** What a lease was promised stands while its work may still need it; the baseline stands always. */
+function floorOf(field: EntitlementField, { guest, leases, nowMs }: CorrectionInput): number {
+  const baseline = guest.record.baseline.entitlement[field] ?? 0;
+  const needed = leases.filter(({ lease }) => {
     const durationS = lease.predicted.durationS?.q95;
     return durationS === undefined || nowMs < (lease.inPlaceAtMs ?? nowMs) + durationS * 1000;
   });
-  return Math.max(baseline ?? 0, running ? (promised[field] ?? 0) : 0);
+  if (needed.length === 0) return baseline;
+  return Math.max(baseline, guest.combined(needed.map(({ admitted }) => admitted))[field] ?? 0);
 }
 
 function ceilingOf(field: EntitlementField, { guest, room }: CorrectionInput): number {
@@ -85,6 +85,6 @@ function ceilingOf(field: EntitlementField, { guest, room }: CorrectionInput): n
 }
 
 /** With one lease in force its own interval; with several no single forecast speaks for the guest. */
-function predictedFor(field: EntitlementField, leases: readonly Lease[]): Interval | undefined {
-  return leases.length === 1 ? leases[0]?.predicted.fields[field] : undefined;
+function predictedFor(field: EntitlementField, leases: readonly LeaseRecord[]): Interval | undefined {
+  return leases.length === 1 ? leases[0]?.lease.predicted.fields[field] : undefined;
 }

@@ -38,7 +38,7 @@ export class ManagedGuest {
   facts: GuestFacts;
   /** Last read back from the hypervisor. */
   held: Entitlement;
-  /** Levels that live adjustment moved away from what the leases ask. */
+  /** What live adjustment added to what the leases ask together, or took from it. A lease that joins adds its own on top. */
   readonly adjusted = new Map<EntitlementField, number>();
   readonly changedAtMs = new Map<Actuated, number>();
   lastSample: GuestSample | undefined;
@@ -80,7 +80,9 @@ export class ManagedGuest {
   /** What the guest should hold with these leases in force: their sum, moved by live adjustment, relinquished resources as they are. */
   target(requests: readonly Entitlement[]): Entitlement {
     const wanted =
-      requests.length === 0 ? this.record.baseline.entitlement : this.#adjust(this.combined(requests));
+      requests.length === 0
+        ? this.record.baseline.entitlement
+        : this.#adjust(this.combined(requests), requests, this.facts.ceiling);
     return takeResources(wanted, this.held, this.record.relinquished);
   }
 
@@ -88,22 +90,34 @@ export class ManagedGuest {
     return combine(this.record.baseline.entitlement, requests, this.facts.ceiling);
   }
 
-  /** As `combined`, the guest's own ceiling aside: what it would take for every lease to have what it asked. */
+  /** As `target`, the guest's own ceiling aside: what it would take for every lease to have what it asked. */
   asked(requests: readonly Entitlement[]): Entitlement {
+    return this.#adjust(this.#sum(requests), requests, UNBOUNDED);
+  }
+
+  /** Have these leases' guest at `level` of a field, until the next adjustment or the end of one of them. */
+  adjust(field: EntitlementField, level: number, requests: readonly Entitlement[]): void {
+    this.adjusted.set(field, level - (this.#sum(requests)[field] ?? level));
+  }
+
+  #sum(requests: readonly Entitlement[]): Entitlement {
     return combine(this.record.baseline.entitlement, requests, UNBOUNDED);
   }
 
-  #adjust(combined: Entitlement): Entitlement {
+  #adjust(combined: Entitlement, requests: readonly Entitlement[], ceiling: Entitlement): Entitlement {
     if (this.adjusted.size === 0) return combined;
-    const next = { ...combined, ...Object.fromEntries(this.adjusted) };
-    const vcpusMost = Math.max(this.facts.ceiling.vcpuCount, combined.vcpuCount);
-    return {
-      ...next,
-      vcpuCount: Math.min(
-        Math.max(vcpusFor(next.cpuMillicores), this.record.baseline.entitlement.vcpuCount),
-        vcpusMost,
-      ),
-    };
+    const { entitlement: baseline } = this.record.baseline;
+    const sum = this.#sum(requests);
+    const next: { -readonly [F in keyof Entitlement]: Entitlement[F] } = { ...combined };
+    for (const [field, offset] of this.adjusted) {
+      const asked = sum[field];
+      if (asked === undefined) continue;
+      const floor = baseline[field] ?? 0;
+      next[field] = Math.max(floor, Math.min(asked + offset, ceiling[field] ?? Number.MAX_SAFE_INTEGER));
+    }
+    const vcpusMost = Math.max(ceiling.vcpuCount, combined.vcpuCount);
+    next.vcpuCount = Math.min(Math.max(vcpusFor(next.cpuMillicores), baseline.vcpuCount), vcpusMost);
+    return next;
   }
 
   note(sample: GuestSample): void {

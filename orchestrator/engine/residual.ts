@@ -57,14 +57,14 @@ export class Residual {
     const corrections = correct({
       guest,
       sample,
-      leases: running.map(({ lease }) => lease),
-      promised: guest.combined(leases.admitted(guest.record.id)),
+      leases: running,
       room: room.roomFor(guest),
       policy,
       nowMs: clock.nowMs(),
     });
     if (corrections.length === 0) return;
-    for (const { field, target } of corrections) guest.adjusted.set(field, target);
+    const admitted = leases.admitted(guest.record.id);
+    for (const { field, target } of corrections) guest.adjust(field, target, admitted);
     room.touch(guest.record.id);
     background.keep(guest.serialize(() => this.#apply(guest, newest.lease.id, corrections)));
   }

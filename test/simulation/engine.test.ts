@@ -411,3 +411,36 @@ t.test('a lease that waited still starts when it was to start', async (t) => {
   await world.pass(31_000);
   t.equal(world.engine.getLease(waiting.id).state, 'ACTIVE');
 });
+
+t.test(
+  'a lease that joins a corrected guest gets its own share on top, as far as the host has it',
+  async (t) => {
+    await t.test('of a guest that had to grow', async (t) => {
+      const world = await World.create([guest('a')]);
+      await world.during(world.allocate({ cpu: 1000, mem: 512, s: 600, ttlMs: 600_000 }));
+      world.libvirt.setDemand('a', () => ({ cpuMillicores: 500, memoryKib: 600 * 1024 }));
+      await world.pass(3000);
+      const grownMib = world.memoryMib('a');
+      t.ok(grownMib >= 750, `grown to ${grownMib} MiB`);
+      const joining = await world.during(world.allocate({ cpu: 1500, mem: 512, s: 600 }));
+      t.equal(joining.state, 'ACTIVE');
+      t.equal(joining.granted?.cpuMillicores, 1500);
+      t.ok(Math.abs((joining.granted?.memoryBytes ?? 0) / MIB - (grownMib + 256)) <= 2);
+    });
+    await t.test('of a guest that gave room back which others have now', async (t) => {
+      const world = await World.create([guest('a'), guest('b')]);
+      await world.during(world.allocate({ guest: 'a', cpu: 4000, s: 5, ttlMs: 600_000 }));
+      await world.pass(40_000);
+      t.equal((await world.engine.status()).committed.cpuMillicores, 2000, 'a is back at its baseline');
+      await world.during(world.allocate({ guest: 'b', cpu: 4000, s: 600, ttlMs: 600_000 }));
+      // 6000 less a's 1000 and b's 4000: half of what is asked fits, which is less than its median need.
+      t.equal((await world.allocate({ guest: 'a', cpu: 3000, s: 600 })).state, 'QUEUED');
+      const fits = await world.during(
+        world.allocate({ guest: 'a', cpu: 2000, s: 600, priority: 'critical' }),
+      );
+      t.equal(fits.state, 'ACTIVE');
+      const { committed, capacity } = await world.engine.status();
+      t.ok(committed.cpuMillicores <= capacity.cpuMillicores, `${committed.cpuMillicores} promised`);
+    });
+  },
+);
