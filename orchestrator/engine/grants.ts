@@ -102,7 +102,8 @@ export class Grants {
 
   /** A move fell short: once more, and leases that now have everything become ACTIVE. Call inside `guest.serialize`. */
   async tryAgain(guest: ManagedGuest): Promise<void> {
-    const { leases, journal, moves } = this.#parts;
+    const { guests, leases, journal, moves } = this.#parts;
+    if (guests.find(guest.record.id) !== guest) return;
     await moves.reach(guest);
     if (!this.#isWhole(guest)) return;
     for (const { lease: degraded } of leases.inForce(guest.record.id)) {

@@ -24,10 +24,15 @@ export class GuestBook {
     return this.managed.get(id);
   }
 
-  /** A managed guest by UUID or name. @throws {AllocatorError} GUEST_NOT_FOUND, GUEST_NOT_ADOPTED */
+  /** A managed guest by UUID or name. @throws {AllocatorError} GUEST_NOT_FOUND, GUEST_NOT_ADOPTED, GUEST_BUSY */
   adopted(name: string): ManagedGuest {
     const id = this.#resolve(name);
     const guest = id === undefined ? undefined : this.managed.get(id);
+    if (guest?.leaving) {
+      throw new AllocatorError('GUEST_BUSY', `Guest ${guest.record.name} is being disowned`, {
+        guest: guest.record.name,
+      });
+    }
     if (guest !== undefined) return guest;
     if (id === undefined) throw notFound(name);
     throw new AllocatorError('GUEST_NOT_ADOPTED', `Guest ${name} is not managed: adopt it first`, {

@@ -9,6 +9,7 @@ import type { GuestMoves } from './guest-moves.ts';
 import type { HostRoom } from './host-room.ts';
 import type { LeaseBook } from './lease-book.ts';
 import type { Log } from './log.ts';
+import type { ManagedGuest } from './managed-guest.ts';
 import type { Mover } from './mover.ts';
 
 export interface GuestDeskParts {
@@ -76,17 +77,31 @@ export class GuestDesk {
 
   /** End its leases, put the baseline back and stop managing it. */
   async disown(name: string, context: CallContext): Promise<GuestStatus> {
-    const { guests, ledger, forecaster, moves, endings } = this.#parts;
+    const { guests, forecaster } = this.#parts;
     const guest = guests.adopted(name);
     const { id } = guest.record;
-    await endings.endAll(guest, 'the guest is no longer managed');
-    await guest.serialize(() => moves.restore(guest));
-    await ledger.commit([{ key: guest.write().key, value: undefined }]);
-    guests.drop(id);
+    guest.leaving = true;
+    try {
+      await this.#letGo(guest);
+    } catch (cause) {
+      guest.leaving = false;
+      throw cause;
+    }
     this.#follow(id);
     forecaster.forget(id);
     context.signal.throwIfAborted();
     return this.get(id);
+  }
+
+  /** In one turn of the guest's queue, so that nothing can come between. */
+  async #letGo(guest: ManagedGuest): Promise<void> {
+    const { guests, ledger, moves, endings } = this.#parts;
+    await endings.endAll(guest, 'the guest is no longer managed');
+    await guest.serialize(async () => {
+      await moves.restore(guest);
+      await ledger.commit([{ key: guest.write().key, value: undefined }]);
+      guests.drop(guest.record.id);
+    });
   }
 
   /** End its leases and put the baseline back; the guest stays adopted. */

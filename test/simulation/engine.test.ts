@@ -444,3 +444,28 @@ t.test(
     });
   },
 );
+
+t.test('a guest on its way out takes no work', async (t) => {
+  const world = await World.create([guest('a')]);
+  await world.during(world.allocate({ cpu: 2000, mem: 512 }));
+  const leaving = world.engine.disown('a', { signal: never });
+  await t.rejects(world.allocate({ cpu: 2000, mem: 1024 }), { code: 'GUEST_BUSY' });
+  await t.rejects(world.engine.setMode('a', 'shadow'), { code: 'GUEST_BUSY' });
+  await world.during(leaving);
+  await world.pass(5000);
+  t.equal(Math.round(world.memoryMib('a')), 256);
+  t.strictSame(world.ledger.range('guest/'), []);
+  t.strictSame(
+    world.engine.listLeases({}).map(({ state }) => state),
+    ['RELEASED'],
+  );
+  await t.test('but one that could not leave stays', async (t) => {
+    await world.during(world.engine.adopt('a', 'enforce'));
+    world.ledger.failure = new Error('no space left on device');
+    await t.rejects(world.during(world.engine.disown('a', { signal: never })), {
+      code: 'LEDGER_UNAVAILABLE',
+    });
+    world.ledger.failure = undefined;
+    t.equal((await world.during(world.allocate({ cpu: 2000, mem: 512 }))).state, 'ACTIVE');
+  });
+});
