@@ -27,6 +27,7 @@ import { HostRoom } from './host-room.ts';
 import { LeaseBook } from './lease-book.ts';
 import { LeaseJournal } from './lease-journal.ts';
 import type { Log } from './log.ts';
+import type { ManagedGuest } from './managed-guest.ts';
 import { type Actuators, Mover } from './mover.ts';
 import { OutcomeJournal } from './outcomes.ts';
 import type { EnginePolicy } from './policy.ts';
@@ -98,7 +99,9 @@ export class Engine implements AllocationEngine {
       moves,
       settling: this.#settling,
     };
-    const onEnded = () => this.#grants.serveQueue();
+    const onEnded = () => {
+      if (parts.hypervisor.available) this.#grants.serveQueue();
+    };
     const endings = new Endings({ ...shared, outcomes: this.#outcomes, onEnded });
     const grants = new Grants({ ...shared, admission, endings });
     this.#guests = guests;
@@ -146,14 +149,23 @@ export class Engine implements AllocationEngine {
     if (this.#draining || !this.#parts.hypervisor.available) return;
     const nowMs = this.#parts.clock.nowMs();
     this.#background.keep(this.#journal.flush());
+    this.#background.keep(this.#reconciler.catchUp());
+    if (!this.#guests.isLoaded) return;
     for (const { lease } of this.#leases.open()) this.#tend(lease, nowMs);
-    for (const guest of this.#guests.managed.values()) {
-      if (guest.retryAtMs === undefined || nowMs < guest.retryAtMs) continue;
-      guest.retryAtMs = undefined;
-      this.#background.keep(guest.serialize(() => this.#grants.tryAgain(guest)));
-    }
+    for (const guest of this.#guests.managed.values()) this.#retry(guest, nowMs);
     this.#background.keep(this.#reconciler.census());
     this.#grants.serveQueue();
+  }
+
+  /** Nothing can be moved on a guest that does not run; its turn comes when it runs again. */
+  #retry(guest: ManagedGuest, nowMs: number): void {
+    if (guest.retryAtMs === undefined || nowMs < guest.retryAtMs) return;
+    if (guest.facts.state !== 'running' && !guest.unread) return;
+    guest.retryAtMs = undefined;
+    const again = guest.unread
+      ? this.#reconciler.readAgain(guest)
+      : guest.serialize(() => this.#grants.tryAgain(guest));
+    this.#background.keep(again);
   }
 
   #tend({ id, state, startMs, expiresAtMs }: Lease, nowMs: number): void {

@@ -100,11 +100,17 @@ export class Grants {
     }
   }
 
-  /** A move fell short: once more, and leases that now have everything become ACTIVE. Call inside `guest.serialize`. */
+  /** A move fell short: once more. Call inside `guest.serialize`. */
   async tryAgain(guest: ManagedGuest): Promise<void> {
-    const { guests, leases, journal, moves } = this.#parts;
+    const { guests, moves } = this.#parts;
     if (guests.find(guest.record.id) !== guest) return;
     await moves.reach(guest);
+    await this.promote(guest);
+  }
+
+  /** If the guest has everything, its DEGRADED leases become ACTIVE. Call inside `guest.serialize`. */
+  async promote(guest: ManagedGuest): Promise<void> {
+    const { leases, journal } = this.#parts;
     if (!this.#isWhole(guest)) return;
     for (const { lease: degraded } of leases.inForce(guest.record.id)) {
       // Read anew for each: saving the one before took a while.

@@ -11,9 +11,15 @@ export class GuestBook {
   readonly #facts = new Map<GuestId, GuestFacts>();
   readonly #idsByName = new Map<string, GuestId>();
   #unmanaged: Room | undefined;
+  #isLoaded = false;
 
   constructor(hypervisor: Hypervisor) {
     this.#hypervisor = hypervisor;
+  }
+
+  /** True once the guests the ledger knows were taken up. */
+  get isLoaded(): boolean {
+    return this.#isLoaded;
   }
 
   get known(): number {
@@ -42,7 +48,7 @@ export class GuestBook {
 
   /** As `adopted`, and running. @throws {AllocatorError} also GUEST_NOT_RUNNING, HYPERVISOR_UNAVAILABLE */
   running(name: string): ManagedGuest {
-    if (!this.#hypervisor.available) {
+    if (!this.#hypervisor.available || !this.#isLoaded) {
       throw new AllocatorError(
         'HYPERVISOR_UNAVAILABLE',
         'The hypervisor does not answer; guests keep what they have',
@@ -97,6 +103,7 @@ export class GuestBook {
       if (this.managed.has(record.id)) continue;
       this.manage(record, all.find(({ id }) => id === record.id) ?? absent(record));
     }
+    this.#isLoaded = true;
   }
 
   /** What the guests we do not manage may use. */

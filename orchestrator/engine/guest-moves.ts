@@ -25,14 +25,15 @@ export class GuestMoves {
   }
 
   /**
-   * Bring a guest to what its leases, or its baseline, say. Nothing is touched outside enforce.
+   * Bring a guest to what its leases, or its baseline, say. Nothing is touched outside enforce, nor unread.
    * @param journal writes that must be durable before anything is touched
    * @throws {AllocatorError} LEDGER_UNAVAILABLE: nothing was touched
    */
   async reach(guest: ManagedGuest, journal: readonly LedgerWrite[] = []): Promise<MoveResult> {
-    if (guest.record.mode !== 'enforce') {
+    const reason = whyNot(guest);
+    if (reason !== undefined) {
       if (journal.length > 0) await this.#ledger.commit(journal);
-      return { reached: false, shortfalls: [`mode ${guest.record.mode}: nothing was changed`] };
+      return { reached: false, shortfalls: [reason] };
     }
     const target = guest.target(this.#leases.admitted(guest.record.id));
     const result = await this.#mover.move(guest, target, journal).catch((cause) => {
@@ -59,4 +60,10 @@ export class GuestMoves {
     const pauseMs = Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** (guest.failures - 1));
     guest.retryAtMs = this.#clock.nowMs() + pauseMs;
   }
+}
+
+/** Why a guest is not to be moved; undefined when it may be. */
+function whyNot({ record, unread }: ManagedGuest): string | undefined {
+  if (record.mode !== 'enforce') return `mode ${record.mode}: nothing was changed`;
+  return unread ? 'the guest could not be read yet: nothing was changed' : undefined;
 }

@@ -42,6 +42,8 @@ export class ManagedGuest {
   readonly adjusted = new Map<EntitlementField, number>();
   readonly changedAtMs = new Map<Actuated, number>();
   lastSample: GuestSample | undefined;
+  /** True when what it holds could not be read after we were away: until it is, nothing is done to it. */
+  unread = false;
   /** True while it is being disowned: nobody may ask anything of it. */
   leaving = false;
   /** Set when a move failed or fell short for a reason that may pass; the tick tries again then. */

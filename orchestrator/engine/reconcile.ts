@@ -42,6 +42,8 @@ export interface ReconcilerParts {
 export class Reconciler {
   readonly #parts: ReconcilerParts;
   #censusAtMs = Number.NEGATIVE_INFINITY;
+  #isDue = true;
+  #underWay = 0;
 
   constructor(parts: ReconcilerParts) {
     this.#parts = parts;
@@ -79,20 +81,45 @@ export class Reconciler {
 
   /** Read all guests anew when it is time to. */
   async census(): Promise<void> {
-    const { clock, guests } = this.#parts;
+    const { clock, guests, room } = this.#parts;
     const nowMs = clock.nowMs();
     if (nowMs - this.#censusAtMs < CENSUS_MS) return;
     this.#censusAtMs = nowMs;
     await guests.census();
     this.#recount();
+    // Counted here, so that the next allocation need not.
+    room.committed();
+  }
+
+  /** Recover once more if the last attempt failed. */
+  async catchUp(): Promise<void> {
+    if (this.#isDue && this.#underWay === 0) await this.recover();
   }
 
   /** Read the host and every guest, and bring each adopted guest to what its leases or its baseline explain. */
   async recover(): Promise<void> {
+    this.#isDue = true;
+    this.#underWay += 1;
+    try {
+      await this.#readEverything();
+    } finally {
+      this.#underWay -= 1;
+    }
+  }
+
+  /** Recover a guest that could not be read with the others. */
+  readAgain(guest: ManagedGuest): Promise<void> {
+    const { hypervisor } = this.#parts;
+    const { id } = guest.record;
+    return guest.serialize(() => this.#recoverGuest(guest, () => hypervisor.inspect(id).catch(absent)));
+  }
+
+  async #readEverything(): Promise<void> {
     const { hypervisor, ledger, log, guests, leases, room, grants } = this.#parts;
     await room.read(hypervisor);
     const facts = await guests.census();
     await guests.load(ledger, facts);
+    this.#isDue = false;
     this.#recount();
     await Promise.all(this.#recoveries(facts));
     this.#recount();
@@ -108,7 +135,7 @@ export class Reconciler {
       guest.serialize(() => {
         const lane = i % RECOVER_AT_ONCE;
         const before = lanes[lane] as Promise<void>;
-        const turn = before.then(() => this.#recoverGuest(guest, found.get(guest.record.id)));
+        const turn = before.then(() => this.#recoverGuest(guest, () => found.get(guest.record.id)));
         lanes[lane] = turn;
         return turn;
       }),
@@ -116,14 +143,20 @@ export class Reconciler {
   }
 
   /** Call inside `guest.serialize`. */
-  async #recoverGuest(guest: ManagedGuest, found: GuestFacts | undefined): Promise<void> {
+  async #recoverGuest(
+    guest: ManagedGuest,
+    find: () => GuestFacts | undefined | Promise<GuestFacts | undefined>,
+  ): Promise<void> {
     const { actuators, pause, moves, log } = this.#parts;
     try {
+      const found = await find();
       if (found === undefined || found.state !== 'running') {
+        guest.unread = false;
         await this.#onGone(guest);
         return;
       }
       const foreign = await recoverGuest(guest, found, actuators, pause);
+      guest.unread = false;
       if (foreign.length > 0) await this.#relinquish(guest, foreign, guest.held);
       await this.#resume(guest);
     } catch (cause) {
@@ -132,6 +165,7 @@ export class Reconciler {
         { guest: guest.record.name, code: cause.code, err: cause },
         'guest could not be recovered yet',
       );
+      guest.unread = true;
       moves.retryLater(guest);
     }
   }
@@ -149,6 +183,7 @@ export class Reconciler {
       else if (nowMs >= lease.expiresAtMs)
         endings.expire(lease.id, 'its time to live passed while the service was down');
     }
+    await grants.promote(guest);
     await ledger.commit([guest.write()]);
   }
 
@@ -214,4 +249,9 @@ export class Reconciler {
     this.#parts.room.touch(guest.record.id);
     this.#parts.cadences.refresh(guest.record.id);
   }
+}
+
+function absent(cause: unknown): undefined {
+  if (!(cause instanceof AllocatorError) || cause.code !== 'GUEST_NOT_FOUND') throw cause;
+  return undefined;
 }

@@ -469,3 +469,68 @@ t.test('a guest on its way out takes no work', async (t) => {
     t.equal((await world.during(world.allocate({ cpu: 2000, mem: 512 }))).state, 'ACTIVE');
   });
 });
+
+t.test('leases outlive a restart with the hypervisor away', async (t) => {
+  const world = await World.create([guest('a')]);
+  const lease = await world.allocate({ cpu: 2000, startMs: world.clock.nowMs() + 5000 });
+  world.libvirt.die();
+  await world.restart('kill');
+  await world.pass(6000);
+  world.libvirt.setLatency('nodeInfo', 3000);
+  world.libvirt.failNext('nodeInfo', LIBVIRT_ERROR.timeout, 'timed out');
+  world.libvirt.comeBack();
+  await world.pass(500);
+  await t.rejects(world.allocate({}), { code: 'HYPERVISOR_UNAVAILABLE' }, 'until the guests are known');
+  await world.pass(30_000);
+  t.equal(world.engine.getLease(lease.id).state, 'ACTIVE', 'a recovery that failed is tried again');
+});
+
+t.test(
+  'a guest that cannot be read after a restart is recovered later, and finishes what was begun',
+  async (t) => {
+    const world = await World.create([guest('a', { balloon: { shrinkKibPerS: 64 * 1024 } })]);
+    const keeps = await world.during(world.allocate({ cpu: 1500, mem: 300, ttlMs: 600_000 }));
+    const lease = await world.during(world.allocate({ cpu: 1500, mem: 1024 }));
+    world.release(lease.id).catch(() => {});
+    await world.pass(500);
+    t.equal(world.engine.getLease(lease.id).state, 'RELEASING');
+    world.libvirt.failNext('getVcpus', LIBVIRT_ERROR.timeout, 'timed out', 2);
+    const ref = await world.libvirt.lookupByName('a');
+    await world.process.kill();
+    await world.during(world.libvirt.setMemory(ref, 1500n * 1024n, { live: true }));
+    await world.restart('kill');
+    t.ok(
+      world.process.log.some(({ message }) => message.includes('could not be recovered')),
+      'the first try failed',
+    );
+    await world.pass(30_000);
+    t.equal(world.engine.getLease(lease.id).state, 'RELEASED');
+    t.equal(world.engine.getLease(keeps.id).state, 'ACTIVE');
+    t.equal(Math.round(world.memoryMib('a')), 1500, 'what somebody changed meanwhile is theirs all the same');
+    t.strictSame((await world.during(world.engine.getGuest('a'))).adopted?.relinquished, ['memory']);
+  },
+);
+
+t.test('a degraded lease becomes whole after a restart too', async (t) => {
+  const world = await World.create([guest('a')]);
+  world.libvirt.failNext('setMemory', LIBVIRT_ERROR.operationFailed, 'refused');
+  const lease = await world.during(world.allocate({ cpu: 2000, mem: 512 }));
+  t.equal(lease.state, 'DEGRADED');
+  await world.restart('kill');
+  await world.pass(5000);
+  t.equal(world.engine.getLease(lease.id).state, 'ACTIVE');
+});
+
+t.test('nothing is tried on a guest that does not run', async (t) => {
+  const world = await World.create([guest('a')]);
+  world.libvirt.failNext('setMemory', LIBVIRT_ERROR.operationFailed, 'refused');
+  await world.during(world.allocate({ cpu: 2000, mem: 512 }));
+  await world.libvirt.suspendDomain(await world.libvirt.lookupByName('a'));
+  await world.pass(500);
+  const tried = world.libvirt.calls.get('setMemory');
+  await world.pass(10_000);
+  t.equal(world.libvirt.calls.get('setMemory'), tried);
+  await world.libvirt.resumeDomain(await world.libvirt.lookupByName('a'));
+  await world.pass(10_000);
+  t.match(world.engine.listLeases({}), [{ state: 'ACTIVE' }], 'and it is once it runs again');
+});
