@@ -113,7 +113,7 @@ export class Engine implements AllocationEngine {
     this.#grants = grants;
     this.#residual = new Residual({ ...shared, policy: policy.adjust });
     this.#reconciler = new Reconciler({ ...shared, grants, endings });
-    this.#desk = new GuestDesk({ ...shared, endings });
+    this.#desk = new GuestDesk({ ...shared, grants, endings });
   }
 
   /** Read the ledger, teach the forecaster, put adopted guests back to what their leases or baselines explain, and listen. */

@@ -110,19 +110,29 @@ export class Grants {
 
   /** If the guest has everything, its DEGRADED leases become ACTIVE. Call inside `guest.serialize`. */
   async promote(guest: ManagedGuest): Promise<void> {
+    const reason = 'everything asked for is in place after another try';
+    if (this.#isWhole(guest)) await this.#restate(guest, 'DEGRADED', 'ACTIVE', reason);
+  }
+
+  /** If the guest was left with less than was asked, its ACTIVE leases become DEGRADED. Call inside `guest.serialize`. */
+  async demote(guest: ManagedGuest): Promise<void> {
+    const reason = `mode ${guest.record.mode}: the baseline was put back`;
+    if (!this.#isWhole(guest)) await this.#restate(guest, 'ACTIVE', 'DEGRADED', reason);
+  }
+
+  async #restate(
+    guest: ManagedGuest,
+    from: 'ACTIVE' | 'DEGRADED',
+    to: 'ACTIVE' | 'DEGRADED',
+    reason: string,
+  ): Promise<void> {
     const { leases, journal } = this.#parts;
-    if (!this.#isWhole(guest)) return;
-    for (const { lease: degraded } of leases.inForce(guest.record.id)) {
+    for (const { lease } of leases.inForce(guest.record.id)) {
       // Read anew for each: saving the one before took a while.
-      const record = leases.get(degraded.id);
-      if (record.lease.state !== 'DEGRADED') continue;
-      const lease: Lease = {
-        ...record.lease,
-        state: 'ACTIVE',
-        reason: 'everything asked for is in place after another try',
-        granted: guest.held,
-      };
-      await journal.save({ ...record, lease }, [guest.write()]);
+      const record = leases.get(lease.id);
+      if (record.lease.state !== from) continue;
+      const next: Lease = { ...record.lease, state: to, reason, granted: guest.held };
+      await journal.save({ ...record, lease: next }, [guest.write()]);
     }
   }
 
@@ -161,15 +171,18 @@ export class Grants {
 
   /** Make a new lease durable. The entry of one that begins at once rides with its move's own: one flush covers both. */
   async #enter(guest: ManagedGuest, record: LeaseRecord): Promise<void> {
-    const { ledger, journal } = this.#parts;
+    const { ledger, leases, journal, settling } = this.#parts;
     const withdraw = (cause: unknown): never => {
-      journal.withdraw(record);
+      // One that has moved on meanwhile has an entry of its own under way.
+      if (leases.get(record.lease.id).lease.state === record.lease.state) journal.withdraw(record);
       throw cause;
     };
     if (record.lease.state === 'PREPARING') {
       this.#prepare(guest, record.lease.id, [leaseWrite(record)], withdraw);
     } else {
-      await ledger.commit([leaseWrite(record)]).catch(withdraw);
+      const entering = ledger.commit([leaseWrite(record)]).catch(withdraw);
+      settling.hold(record.lease.id, entering);
+      await entering;
     }
   }
 

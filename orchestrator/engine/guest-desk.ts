@@ -4,13 +4,13 @@ import type { GuestFacts, GuestId, Mode } from '../core/guest.ts';
 import type { Clock, Forecaster, LeaseLedger } from '../core/ports.ts';
 import type { Cadences } from './cadences.ts';
 import type { Endings } from './endings.ts';
+import type { Grants } from './grants.ts';
 import type { GuestBook } from './guest-book.ts';
 import type { GuestMoves } from './guest-moves.ts';
 import type { HostRoom } from './host-room.ts';
 import type { LeaseBook } from './lease-book.ts';
 import type { Log } from './log.ts';
 import type { ManagedGuest } from './managed-guest.ts';
-import type { Mover } from './mover.ts';
 
 export interface GuestDeskParts {
   readonly clock: Clock;
@@ -21,8 +21,8 @@ export interface GuestDeskParts {
   readonly leases: LeaseBook;
   readonly room: HostRoom;
   readonly cadences: Cadences;
-  readonly mover: Mover;
   readonly moves: GuestMoves;
+  readonly grants: Grants;
   readonly endings: Endings;
 }
 
@@ -116,14 +116,15 @@ export class GuestDesk {
 
   /** Leaving enforce puts the baseline back, entering it puts the leases in force. */
   async setMode(name: string, mode: Mode): Promise<GuestStatus> {
-    const { guests, ledger, room, mover, moves, log } = this.#parts;
+    const { guests, ledger, room, moves, grants, log } = this.#parts;
     const guest = guests.adopted(name);
     await guest.serialize(async () => {
       const leaving = guest.record.mode === 'enforce' && mode !== 'enforce';
-      if (leaving) await mover.move(guest, guest.record.baseline.entitlement);
+      if (leaving) await moves.restore(guest);
       guest.record = { ...guest.record, mode };
       room.touch(guest.record.id);
-      if (mode === 'enforce') await moves.reach(guest);
+      if (leaving) await grants.demote(guest);
+      if (mode === 'enforce') await grants.tryAgain(guest);
       await ledger.commit([guest.write()]);
     });
     log.info({ guest: guest.record.name, mode }, 'mode changed');

@@ -534,3 +534,31 @@ t.test('nothing is tried on a guest that does not run', async (t) => {
   await world.pass(10_000);
   t.match(world.engine.listLeases({}), [{ state: 'ACTIVE' }], 'and it is once it runs again');
 });
+
+t.test('a lease says what is in place when its guest leaves enforce and comes back', async (t) => {
+  const world = await World.create([guest('a')]);
+  const lease = await world.during(world.allocate({ cpu: 2000, mem: 512 }));
+  const ref = await world.libvirt.lookupByName('a');
+  await world.during(world.libvirt.setMemory(ref, 900n * 1024n, { live: true }));
+  await world.pass(2000);
+  await world.during(world.engine.setMode('a', 'advise'));
+  t.match(world.engine.getLease(lease.id), { state: 'DEGRADED', granted: { cpuMillicores: 1000 } });
+  t.equal(Math.round(world.memoryMib('a')), 900, 'what is not ours is left alone');
+  await world.during(world.engine.setMode('a', 'enforce'));
+  t.match(world.engine.getLease(lease.id), { state: 'ACTIVE', granted: { cpuMillicores: 2000 } });
+});
+
+t.test('a repeated request is not answered before the first is durable', async (t) => {
+  const world = await World.create([guest('a')]);
+  world.ledger.flushDelay = () => new Promise((resolve) => world.clock.after(500, resolve));
+  const request = requestOf({ cpu: 2000, startMs: world.clock.nowMs() + 30_000 });
+  let answers = 0;
+  const count = () => {
+    answers += 1;
+  };
+  const both = [1, 2].map(() => world.engine.allocate(request, { signal: never }).then(count));
+  await world.pass(400);
+  t.equal(answers, 0);
+  await world.during(Promise.all(both));
+  t.equal(answers, 2);
+});
