@@ -28,7 +28,8 @@ export class Commitments {
       const now = this.#promiseOf(guest);
       this.#cpuMillicores += now.cpuMillicores - before.cpuMillicores;
       this.#memoryBytes += now.memoryBytes - before.memoryBytes;
-      this.#counted.set(guest, now);
+      if (now.cpuMillicores === 0 && now.memoryBytes === 0) this.#counted.delete(guest);
+      else this.#counted.set(guest, now);
     }
     this.#changed.clear();
     return { cpuMillicores: this.#cpuMillicores, memoryBytes: this.#memoryBytes };
