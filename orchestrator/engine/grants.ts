@@ -74,6 +74,7 @@ export class Grants {
     const { guests, leases, journal, endings, background } = this.#parts;
     const record = leases.get(id);
     const guest = guests.find(record.lease.guest);
+    if (guest?.unread) return;
     if (guest === undefined || guest.facts.state !== 'running') {
       background.keep(endings.close(id, 'RELEASED', 'the guest is not running'));
       return;

@@ -109,9 +109,7 @@ export class Reconciler {
 
   /** Recover a guest that could not be read with the others. */
   readAgain(guest: ManagedGuest): Promise<void> {
-    const { hypervisor } = this.#parts;
-    const { id } = guest.record;
-    return guest.serialize(() => this.#recoverGuest(guest, () => hypervisor.inspect(id).catch(absent)));
+    return guest.serialize(() => this.#recoverGuest(guest, () => this.#look(guest)));
   }
 
   async #readEverything(): Promise<void> {
@@ -135,11 +133,18 @@ export class Reconciler {
       guest.serialize(() => {
         const lane = i % RECOVER_AT_ONCE;
         const before = lanes[lane] as Promise<void>;
-        const turn = before.then(() => this.#recoverGuest(guest, () => found.get(guest.record.id)));
+        const turn = before.then(() =>
+          this.#recoverGuest(guest, () => found.get(guest.record.id) ?? this.#look(guest)),
+        );
         lanes[lane] = turn;
         return turn;
       }),
     );
+  }
+
+  /** A guest that is missing from a listing may only have been unreadable. Undefined: the hypervisor knows no such guest. */
+  async #look(guest: ManagedGuest): Promise<GuestFacts | undefined> {
+    return this.#parts.hypervisor.inspect(guest.record.id).catch(absent);
   }
 
   /** Call inside `guest.serialize`. */

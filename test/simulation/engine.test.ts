@@ -562,3 +562,13 @@ t.test('a repeated request is not answered before the first is durable', async (
   await world.during(Promise.all(both));
   t.equal(answers, 2);
 });
+
+t.test('a guest that a listing leaves out after a restart keeps its leases', async (t) => {
+  const world = await World.create([guest('a')]);
+  const lease = await world.during(world.allocate({ cpu: 2000, mem: 512 }));
+  world.libvirt.failNext('domainXml', LIBVIRT_ERROR.operationFailed, 'refused', 2);
+  await world.restart('kill');
+  await world.pass(10_000);
+  t.equal(world.engine.getLease(lease.id).state, 'ACTIVE');
+  t.equal(Math.round(world.memoryMib('a')), 512);
+});
