@@ -30,6 +30,7 @@ export async function runDemo(options: DemoOptions): Promise<DemoReport> {
   const began = performance.now();
   tell('Three tiny guests boot under a libvirt of their own. Foreshade manages the first.\n');
   const stage = await setStage({
+    guests: Object.keys(GUESTS).length,
     stateDir: options.stateDir,
     ablate,
     onProgress: (line) => tell(`  ${line}`),

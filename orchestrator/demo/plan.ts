@@ -48,7 +48,8 @@ export const UNSEEN: readonly PlannedRun[] = [
   run(36, 5, 'best', 206),
   {
     ...run(330, 9, 'fast', 207),
-    departure: { at_fraction: 0.3, memory_factor: 1.2, cpu_factor: 1.4 },},
+    departure: { at_fraction: 0.3, memory_factor: 1.2, cpu_factor: 1.4 },
+  },
   run(130, 4, 'fast', 208),
   run(180, 3, 'best', 209),
   run(260, 6, 'balanced', 210),

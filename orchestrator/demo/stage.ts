@@ -36,10 +36,12 @@ export interface Stage {
 /** Boot the lab, start the service on it in enforce mode, and adopt the first guest. */
 export async function setStage(options: {
   readonly stateDir: string;
+  /** How many to boot; the first is managed. */
+  readonly guests: number;
   readonly ablate: boolean;
   readonly onProgress: (line: string) => void;
 }): Promise<Stage> {
-  const { stateDir, ablate, onProgress } = options;
+  const { stateDir, guests, ablate, onProgress } = options;
   await mkdir(stateDir, { recursive: true, mode: 0o700 });
   const undo: (() => Promise<unknown> | unknown)[] = [];
   const close = async (): Promise<void> => {
@@ -47,7 +49,7 @@ export async function setStage(options: {
   };
   try {
     const lab = await Lab.up({
-      guests: Object.keys(GUESTS).length,
+      guests,
       stateDir: join(stateDir, 'lab'),
       onProgress,
     });
