@@ -10,7 +10,7 @@ export type Actuators = Readonly<Record<Actuated, Actuator>>;
 
 /** What came of a move. */
 export interface MoveResult {
-  /** True when the guest holds all of the target. */
+  /** True when the guest holds all of the target, and no more but vCPUs: those need not come back. */
   readonly reached: boolean;
   /** One sentence per resource that fell short; empty when none did. */
   readonly shortfalls: readonly string[];
@@ -100,7 +100,11 @@ export class Mover {
   #judge(guest: ManagedGuest, target: Entitlement, failures: readonly string[]): MoveResult {
     const short = differing(guest.held, target).filter((resource) => lacks(guest.held, target, resource));
     const shortfalls = short.map((resource) => describe(guest.held, target, resource));
-    return { reached: satisfies(guest.held, target), shortfalls: [...shortfalls, ...failures] };
+    const excess = differing({ ...guest.held, vcpuCount: target.vcpuCount }, target);
+    return {
+      reached: satisfies(guest.held, target) && excess.length === 0,
+      shortfalls: [...shortfalls, ...failures],
+    };
   }
 
   async #apply(

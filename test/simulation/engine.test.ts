@@ -572,3 +572,13 @@ t.test('a guest that a listing leaves out after a restart keeps its leases', asy
   t.equal(world.engine.getLease(lease.id).state, 'ACTIVE');
   t.equal(Math.round(world.memoryMib('a')), 512);
 });
+
+t.test('what a guest would not give back is asked for again', async (t) => {
+  const world = await World.create([guest('a')]);
+  const lease = await world.during(world.allocate({ cpu: 2000, mem: 512 }));
+  world.libvirt.failNext('setMemory', LIBVIRT_ERROR.operationFailed, 'refused');
+  t.equal((await world.during(world.release(lease.id))).state, 'RELEASED');
+  t.equal(Math.round(world.memoryMib('a')), 512);
+  await world.pass(10_000);
+  t.equal(Math.round(world.memoryMib('a')), 256);
+});
