@@ -68,7 +68,8 @@ export class Reconciler {
         await this.#onGone(guest);
         break;
       case 'tuned':
-        if (!guest.busy) await guest.serialize(() => this.#checkForeign(guest, event.resource));
+        if (!guest.busy && !guest.unread)
+          await guest.serialize(() => this.#checkForeign(guest, event.resource));
         break;
       case 'started':
         guest.startedAtMs = this.#parts.clock.nowMs();

@@ -582,3 +582,15 @@ t.test('what a guest would not give back is asked for again', async (t) => {
   await world.pass(10_000);
   t.equal(Math.round(world.memoryMib('a')), 256);
 });
+
+t.test('a balloon on its way is not taken for a stranger before its guest was read', async (t) => {
+  const world = await World.create([guest('a', { balloon: { shrinkKibPerS: 64 * 1024 } })]);
+  const lease = await world.during(world.allocate({ cpu: 2000, mem: 1536 }));
+  world.release(lease.id).catch(() => {});
+  await world.pass(1000);
+  world.libvirt.failNext('domainXml', LIBVIRT_ERROR.operationFailed, 'refused', 4);
+  await world.restart('kill');
+  await world.pass(60_000);
+  t.strictSame((await world.during(world.engine.getGuest('a'))).adopted?.relinquished, []);
+  t.equal(Math.round(world.memoryMib('a')), 256);
+});
