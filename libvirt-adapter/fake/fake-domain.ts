@@ -70,6 +70,7 @@ export class FakeDomain {
   readonly qemuArguments: readonly string[];
   readonly instructionsPerNs: number | undefined;
   readonly metadata = new Map<string, string>();
+  readonly #hostShare: number;
   readonly #growKibPerS: number;
   readonly #shrinkKibPerS: number;
 
@@ -137,6 +138,7 @@ export class FakeDomain {
     }));
     this.hasBalloon = script.balloon !== false;
     const speed = script.balloon === false ? {} : (script.balloon ?? {});
+    this.#hostShare = script.hostShare ?? 1;
     this.#growKibPerS = speed.growKibPerS ?? GROW_KIB_PER_S;
     this.#shrinkKibPerS = speed.shrinkKibPerS ?? SHRINK_KIB_PER_S;
     this.balloonStuckAtKib = script.balloonStuckAtKib;
@@ -235,7 +237,7 @@ export class FakeDomain {
 
   #compute(demand: FakeDemand, held: FakeHeld, forMs: number): void {
     const wanted = Math.min(demand.cpuMillicores ?? 0, held.vcpusOnline * 1000);
-    const got = Math.min(wanted, held.cpuMillicores);
+    const got = Math.min(wanted, held.cpuMillicores) * this.#hostShare;
     this.cpuNs += (got / 1000) * forMs * NS_PER_MS;
     const share = (forMs * NS_PER_MS) / 1000 / Math.max(1, held.vcpusOnline);
     for (const vcpu of this.vcpus) {

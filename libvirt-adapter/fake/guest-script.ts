@@ -49,6 +49,8 @@ export interface FakeGuestScript {
   /** The balloon never shrinks the guest below this, whatever its target. */
   readonly balloonStuckAtKib?: number;
   readonly agent?: FakeAgent;
+  /** Share of what the guest may use that a busy host really runs, in (0, 1]; absent: all of it. */
+  readonly hostShare?: number;
   /** From the plug call to the vCPU being online in the guest. */
   readonly onlineDelayMs?: number;
   /** Instructions that one CPU nanosecond executes; absent: no counter. */

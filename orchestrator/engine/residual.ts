@@ -15,7 +15,8 @@ import type { EnginePolicy } from './policy.ts';
 
 /** A usage at or above this share of the entitlement may have been cut off by it. */
 const CENSORED_FRACTION = 0.97;
-
+/** With more of its runnable time spent waiting for a host CPU, a guest used what it got and not what it wanted. */
+const HOST_DELAY_FRACTION = 0.1;
 export interface ResidualParts {
   readonly clock: Clock;
   readonly log: Log;
@@ -112,10 +113,19 @@ function withUsage(record: LeaseRecord, sample: GuestSample, held: Entitlement):
     if (usage === undefined || usage <= (used[field] ?? Number.NEGATIVE_INFINITY)) continue;
     used[field] = usage;
     const limit = field === 'instructionsPerS' ? undefined : held[field];
-    const cutOff = limit !== undefined && usage >= limit * CENSORED_FRACTION;
+    const cutOff =
+      (limit !== undefined && usage >= limit * CENSORED_FRACTION) ||
+      (field === 'cpuMillicores' && hostDelayFraction(sample) > HOST_DELAY_FRACTION);
     if (cutOff !== censored.includes(field)) {
       censored = cutOff ? [...censored, field] : censored.filter((other) => other !== field);
     }
   }
   return { ...record, censored, lease: { ...record.lease, used } };
+}
+
+/** Share of the time the guest's vCPUs were runnable in which the host did not run them; 0 when it is not known. */
+function hostDelayFraction({ vcpus = [] }: GuestSample): number {
+  const run = vcpus.reduce((sum, { runFraction }) => sum + runFraction, 0);
+  const delay = vcpus.reduce((sum, { delayFraction }) => sum + delayFraction, 0);
+  return run + delay > 0 ? delay / (run + delay) : 0;
 }

@@ -594,3 +594,17 @@ t.test('a balloon on its way is not taken for a stranger before its guest was re
   t.strictSame((await world.during(world.engine.getGuest('a'))).adopted?.relinquished, []);
   t.equal(Math.round(world.memoryMib('a')), 256);
 });
+
+t.test('a peak the host held back says "at least"', async (t) => {
+  for (const { name, hostShare, censored } of [
+    { name: 'two fifths of its runnable time spent waiting', hostShare: 0.6, censored: ['cpuMillicores'] },
+    { name: 'next to none', hostShare: 0.95, censored: [] },
+  ]) {
+    const world = await World.create([guest('a', { hostShare })]);
+    const lease = await world.during(world.allocate({ cpu: 2000, mem: 300 }));
+    world.libvirt.setDemand('a', () => ({ cpuMillicores: 1500, memoryKib: 100 * 1024 }));
+    await world.pass(4000);
+    await world.during(world.release(lease.id));
+    t.strictSame(world.process.forecaster.outcomes[0]?.censored, censored, name);
+  }
+});
