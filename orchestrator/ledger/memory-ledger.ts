@@ -9,7 +9,8 @@ export class MemoryLedger implements LeaseLedger {
   #visible = new Map<string, { text: string; version: number }>();
   #durable = new Map<string, { text: string; version: number }>();
   #commits = 0;
-  #flushed = 0; /** Set to make every commit fail, as a full disk does. */
+  #flushed = 0;
+  /** Set to make every commit fail, as a full disk does. */
   failure: Error | undefined;
   /** Awaited between becoming visible and becoming durable. */
   flushDelay: () => Promise<void> = async () => {};
