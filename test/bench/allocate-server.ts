@@ -1,0 +1,90 @@
+// A server of the Allocate bench, in a process of its own so that its CPU is its own: `echo`, or `service` over a fake
+// hypervisor. Says { address, path } once it serves; answers 'usage' with its CPU so far, and 'release' once no lease is left.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { FakeLibvirt } from '../../libvirt-adapter/fake/fake-libvirt.ts';
+import { FakeReadings } from '../../libvirt-adapter/fake/fake-readings.ts';
+import { type Config, defaultConfig } from '../../orchestrator/config.ts';
+import { hasEnded } from '../../orchestrator/core/lease.ts';
+import { ParametricForecaster } from '../../orchestrator/forecast/parametric-forecaster.ts';
+import { LmdbLedger } from '../../orchestrator/ledger/lmdb-ledger.ts';
+import { serveOn } from '../../orchestrator/main.ts';
+import { startEcho } from './grpc-cpu.ts';
+
+/** Guests of 1 of 4 vCPUs and 256 MiB of 2 GiB, on a host with room for all of them at their ceilings. */
+const MIB_IN_KIB = 1024;
+const HOST = { cpus: 8192, memoryKib: 4096 * 1024 * MIB_IN_KIB };
+const RELEASES_AT_ONCE = 16;
+
+interface Served {
+  readonly address: string;
+  readonly path: string;
+  release(): Promise<void>;
+}
+
+async function serveEcho(folder: string): Promise<Served> {
+  const { target } = await startEcho(join(folder, 'echo.sock'));
+  return { ...target, release: async () => {} };
+}
+
+async function serveService(folder: string, guests: number): Promise<Served> {
+  const libvirt = new FakeLibvirt({ host: HOST });
+  for (let i = 0; i < guests; i += 1) {
+    libvirt.addGuest({
+      name: `guest-${i}`,
+      vcpusMax: 4,
+      vcpusPlugged: 1,
+      bootMemoryKib: 2048 * MIB_IN_KIB,
+      balloonKib: 256 * MIB_IN_KIB,
+      agent: 'answers',
+      onlineDelayMs: 0,
+      balloon: { growKibPerS: 2 ** 40, shrinkKibPerS: 2 ** 40 },
+      demand: () => ({ cpuMillicores: 10, memoryKib: 100 * MIB_IN_KIB }),
+    });
+  }
+  const base = defaultConfig();
+  const config: Config = {
+    ...base,
+    stateDir: folder,
+    host: { ...base.host, mode: 'enforce' },
+    service: { ...base.service, socket: join(folder, 'foreshade.sock') },
+  };
+  const foundation = {
+    libvirt,
+    readings: new FakeReadings(libvirt),
+    forecaster: await ParametricForecaster.create(),
+    ledger: LmdbLedger.open(join(folder, 'ledger')),
+  };
+  const quiet = { debug() {}, info() {}, warn() {}, error() {} };
+  const { engine } = await serveOn(config, foundation, quiet);
+  for (let i = 0; i < guests; i += 1) await engine.adopt(`guest-${i}`, 'enforce');
+  const release = async (): Promise<void> => {
+    const open = engine.listLeases({}).filter(({ state }) => !hasEnded(state));
+    const lane = async (): Promise<void> => {
+      for (let lease = open.pop(); lease !== undefined; lease = open.pop()) {
+        await engine.release(lease.id, { succeeded: true }, { signal: new AbortController().signal });
+      }
+    };
+    await Promise.all(Array.from({ length: RELEASES_AT_ONCE }, lane));
+  };
+  return {
+    address: `unix:${config.service.socket}`,
+    path: '/foreshade.v1.AllocationService/Allocate',
+    release,
+  };
+}
+
+const [, , kind, guests = '0'] = process.argv;
+const folder = mkdtempSync(join(tmpdir(), 'fs-bench-'));
+process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+const served = kind === 'echo' ? await serveEcho(folder) : await serveService(folder, Number(guests));
+process.on('message', async (order) => {
+  if (order === 'usage') process.send?.(process.cpuUsage());
+  else if (order === 'release') {
+    await served.release();
+    process.send?.('released');
+  } else process.exit(0);
+});
+process.on('disconnect', () => process.exit(0));
+process.send?.({ address: served.address, path: served.path });
