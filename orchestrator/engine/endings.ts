@@ -7,7 +7,7 @@ import { aborted } from './aborted.ts';
 import type { Background } from './background.ts';
 import type { GuestBook } from './guest-book.ts';
 import type { GuestMoves } from './guest-moves.ts';
-import { decided, decisionOf, type LeaseBook, type LeaseRecord, leaseWrite } from './lease-book.ts';
+import { decided, decisionOf, type LeaseBook, type LeaseRecord } from './lease-book.ts';
 import type { LeaseJournal } from './lease-journal.ts';
 import type { Log } from './log.ts';
 import type { ManagedGuest } from './managed-guest.ts';
@@ -17,11 +17,10 @@ import type { Settling } from './settling.ts';
 /** How a lease may end once it was granted. */
 export type EndState = 'RELEASED' | 'EXPIRED';
 
-/** An end under way whose beginning the ledger has not taken yet. */
+/** How an end under way is to be recorded. */
 interface Beginning {
   readonly state: EndState;
   readonly reason: string;
-  readonly writes: readonly LedgerWrite[];
 }
 
 export interface EndingsParts {
@@ -55,7 +54,7 @@ export class Endings {
     const { lease } = leases.get(leaseId);
     if (hasEnded(lease.state)) {
       await settling.of(leaseId);
-      await journal.flush();
+      await journal.commit();
       return lease;
     }
     const underWay = lease.state === 'RELEASING' ? settling.of(leaseId) : undefined;
@@ -120,7 +119,8 @@ export class Endings {
     const atMs = clock.nowMs();
     const lease: Lease = { ...rest, state, reason, releasedAtMs: atMs };
     const decision = decisionOf(lease, { atMs, action: 'release', rule: state, inputs: {}, outcome: reason });
-    await journal.save(decided({ ...record, lease }, decision), [...writes, ...leases.prune()]);
+    journal.owe(decided({ ...record, lease }, decision), leases.prune());
+    await journal.commit(writes);
     log.info({ guest: lease.guestName, leaseId: id, decision: 'release', reason }, 'lease ended');
     onEnded();
   }
@@ -141,13 +141,13 @@ export class Endings {
     const begun = this.#begun.get(id) ?? this.#begin(id, state, reason, report);
     this.#begun.set(id, begun);
     guest.adjusted.clear();
-    await moves.reach(guest, begun.writes);
+    await moves.reach(guest);
     this.#begun.delete(id);
     guest.quietSinceMs = clock.nowMs();
     await this.close(id, begun.state, begun.reason, [guest.write()]);
   }
 
-  /** The lease is RELEASING from now on; the writes must be durable before the guest is touched. */
+  /** The lease is RELEASING from now on: others may be promised its room. */
   #begin(id: string, state: EndState, reason: string, report: WorkReport | undefined): Beginning {
     const { leases, journal, clock, forecaster, outcomes } = this.#parts;
     const record = leases.get(id);
@@ -161,12 +161,13 @@ export class Endings {
         ...(report === undefined ? {} : workTimes(record.lease, report, nowMs)),
       },
     };
-    journal.put(next);
-    if (report === undefined || record.lease.inPlaceAtMs === undefined)
-      return { state, reason, writes: [leaseWrite(next)] };
-    const outcome = outcomeOf(next, report);
-    forecaster.learn(outcome);
-    return { state, reason, writes: [leaseWrite(next), ...outcomes.record(outcome, nowMs)] };
+    if (report === undefined || record.lease.inPlaceAtMs === undefined) journal.owe(next);
+    else {
+      const outcome = outcomeOf(next, report);
+      forecaster.learn(outcome);
+      journal.owe(next, outcomes.record(outcome, nowMs));
+    }
+    return { state, reason };
   }
 }
 

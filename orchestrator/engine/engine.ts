@@ -83,8 +83,8 @@ export class Engine implements AllocationEngine {
     const room = new HostRoom(guests, leases, policy.capacity);
     const cadences = new Cadences(parts.telemetry, guests, leases);
     const journal = new LeaseJournal({ leases, room, cadences, ledger });
-    const mover = new Mover({ actuators, ledger, clock, log, timeoutMs: policy.actuationTimeoutMs });
-    const moves = new GuestMoves({ mover, leases, room, ledger, clock });
+    const mover = new Mover({ actuators, journal, clock, log, timeoutMs: policy.actuationTimeoutMs });
+    const moves = new GuestMoves({ mover, leases, room, journal, clock });
     const admission = new AdmissionDesk({ ...parts, leases, room, policy });
     // What most of them share; each names in its own parts what it takes of it.
     const shared = {
@@ -148,7 +148,7 @@ export class Engine implements AllocationEngine {
   tick(): void {
     if (this.#draining || !this.#parts.hypervisor.available) return;
     const nowMs = this.#parts.clock.nowMs();
-    this.#background.keep(this.#journal.flush());
+    this.#background.keep(this.#journal.commit());
     this.#background.keep(this.#reconciler.catchUp());
     if (!this.#guests.isLoaded) return;
     for (const { lease } of this.#leases.open()) this.#tend(lease, nowMs);

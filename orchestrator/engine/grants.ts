@@ -2,7 +2,7 @@ import type { CallContext } from '../core/engine.ts';
 import { satisfies } from '../core/entitlement.ts';
 import { AllocatorError } from '../core/errors.ts';
 import type { GuestSeen, Lease } from '../core/lease.ts';
-import type { Clock, GuestWindow, LeaseLedger, LedgerWrite } from '../core/ports.ts';
+import type { Clock, GuestWindow, LedgerWrite } from '../core/ports.ts';
 import type { AllocationRequest } from '../core/request.ts';
 import { aborted } from './aborted.ts';
 import type { AdmissionDesk } from './admission.ts';
@@ -24,7 +24,6 @@ const SEE_TIMEOUT_MS = 1_000;
 export interface GrantsParts {
   readonly clock: Clock;
   readonly window: GuestWindow;
-  readonly ledger: LeaseLedger;
   readonly log: Log;
   readonly guests: GuestBook;
   readonly leases: LeaseBook;
@@ -172,7 +171,7 @@ export class Grants {
 
   /** Make a new lease durable. The entry of one that begins at once rides with its move's own: one flush covers both. */
   async #enter(guest: ManagedGuest, record: LeaseRecord): Promise<void> {
-    const { ledger, leases, journal, settling } = this.#parts;
+    const { leases, journal, settling } = this.#parts;
     const withdraw = (cause: unknown): never => {
       // One that has moved on meanwhile has an entry of its own under way.
       if (leases.get(record.lease.id).lease.state === record.lease.state) journal.withdraw(record);
@@ -181,7 +180,7 @@ export class Grants {
     if (record.lease.state === 'PREPARING') {
       this.#prepare(guest, record.lease.id, [leaseWrite(record)], withdraw);
     } else {
-      const entering = ledger.commit([leaseWrite(record)]).catch(withdraw);
+      const entering = journal.commit([leaseWrite(record)]).catch(withdraw);
       settling.hold(record.lease.id, entering);
       await entering;
     }

@@ -1,6 +1,7 @@
-import type { Clock, LeaseLedger, LedgerWrite } from '../core/ports.ts';
+import type { Clock, LedgerWrite } from '../core/ports.ts';
 import type { HostRoom } from './host-room.ts';
 import type { LeaseBook } from './lease-book.ts';
+import type { LeaseJournal } from './lease-journal.ts';
 import type { ManagedGuest } from './managed-guest.ts';
 import type { MoveResult, Mover } from './mover.ts';
 
@@ -13,30 +14,36 @@ export class GuestMoves {
   readonly #mover: Mover;
   readonly #leases: LeaseBook;
   readonly #room: HostRoom;
-  readonly #ledger: LeaseLedger;
+  readonly #journal: LeaseJournal;
   readonly #clock: Clock;
 
-  constructor(parts: { mover: Mover; leases: LeaseBook; room: HostRoom; ledger: LeaseLedger; clock: Clock }) {
+  constructor(parts: {
+    mover: Mover;
+    leases: LeaseBook;
+    room: HostRoom;
+    journal: LeaseJournal;
+    clock: Clock;
+  }) {
     this.#mover = parts.mover;
     this.#leases = parts.leases;
     this.#room = parts.room;
-    this.#ledger = parts.ledger;
+    this.#journal = parts.journal;
     this.#clock = parts.clock;
   }
 
   /**
    * Bring a guest to what its leases, or its baseline, say. Nothing is touched outside enforce, nor unread.
-   * @param journal writes that must be durable before anything is touched
+   * @param writes what must be durable, with all that is owed, before anything is touched
    * @throws {AllocatorError} LEDGER_UNAVAILABLE: nothing was touched
    */
-  async reach(guest: ManagedGuest, journal: readonly LedgerWrite[] = []): Promise<MoveResult> {
+  async reach(guest: ManagedGuest, writes: readonly LedgerWrite[] = []): Promise<MoveResult> {
     const reason = whyNot(guest);
     if (reason !== undefined) {
-      if (journal.length > 0) await this.#ledger.commit(journal);
+      await this.#journal.commit(writes);
       return { reached: false, shortfalls: [reason] };
     }
     const target = guest.target(this.#leases.admitted(guest.record.id));
-    const result = await this.#mover.move(guest, target, journal).catch((cause) => {
+    const result = await this.#mover.move(guest, target, writes).catch((cause) => {
       this.retryLater(guest);
       throw cause;
     });
@@ -51,7 +58,7 @@ export class GuestMoves {
     guest.adjusted.clear();
     if (guest.record.mode !== 'enforce') return;
     await this.#mover.move(guest, guest.target([]));
-    await this.#ledger.commit([guest.write()]);
+    await this.#journal.commit([guest.write()]);
   }
 
   /** Have the tick try again, after a pause that doubles with each failure. */

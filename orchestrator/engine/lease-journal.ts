@@ -4,14 +4,20 @@ import type { Cadences } from './cadences.ts';
 import type { HostRoom } from './host-room.ts';
 import { type LeaseBook, type LeaseRecord, leaseWrite } from './lease-book.ts';
 
-/** The one way a lease changes: the book, the sums and the cadence that follow from it, and the ledger. */
+/**
+ * The one way a lease changes: the book, the sums and the cadence that follow from it, and the ledger. A change is owed
+ * to the ledger until a commit has taken it, and every commit takes along all that is owed: room that one lease gave up
+ * in memory is promised to another only together with the giving up.
+ */
 export class LeaseJournal {
   readonly #leases: LeaseBook;
   readonly #room: HostRoom;
   readonly #cadences: Cadences;
   readonly #ledger: LeaseLedger;
-  /** Leases whose last change the ledger could not take: memory is ahead of it. */
+  /** Leases of which memory is ahead of the ledger, no commit under way with the difference. */
   readonly #owed = new Set<string>();
+  /** What else must be written together with them. */
+  #beside: LedgerWrite[] = [];
 
   constructor(parts: { leases: LeaseBook; room: HostRoom; cadences: Cadences; ledger: LeaseLedger }) {
     this.#leases = parts.leases;
@@ -26,28 +32,35 @@ export class LeaseJournal {
     this.#follow(record.lease.guest);
   }
 
-  /**
-   * Change a lease and make it durable, with whatever else must be true together.
-   * @throws {AllocatorError} LEDGER_UNAVAILABLE: the change stands in memory, and the next save or `flush` takes it along
-   */
-  async save(record: LeaseRecord, writes: readonly LedgerWrite[] = []): Promise<void> {
+  /** Change a lease in memory; the next commit, whoever's it is, takes it along with the writes beside it. */
+  owe(record: LeaseRecord, beside: readonly LedgerWrite[] = []): void {
     this.put(record);
     this.#owed.add(record.lease.id);
-    await this.#commit(writes);
+    this.#beside.push(...beside);
   }
 
-  /** Make durable what an earlier save could not. @throws {AllocatorError} LEDGER_UNAVAILABLE */
-  async flush(): Promise<void> {
-    if (this.#owed.size > 0) await this.#commit([]);
+  /**
+   * Change a lease and make it durable, with whatever else must be true together.
+   * @throws {AllocatorError} LEDGER_UNAVAILABLE: the change stands in memory, and is owed
+   */
+  async save(record: LeaseRecord, writes: readonly LedgerWrite[] = []): Promise<void> {
+    this.owe(record);
+    await this.commit(writes);
   }
 
-  async #commit(writes: readonly LedgerWrite[]): Promise<void> {
+  /** Make durable what is owed, and these writes. @throws {AllocatorError} LEDGER_UNAVAILABLE: what was owed still is */
+  async commit(writes: readonly LedgerWrite[] = []): Promise<void> {
     const ids = [...this.#owed].filter((id) => this.#leases.has(id));
+    const beside = this.#beside;
     this.#owed.clear();
+    this.#beside = [];
+    const all = [...ids.map((id) => leaseWrite(this.#leases.get(id))), ...beside, ...writes];
+    if (all.length === 0) return;
     try {
-      await this.#ledger.commit([...ids.map((id) => leaseWrite(this.#leases.get(id))), ...writes]);
+      await this.#ledger.commit(all);
     } catch (cause) {
       for (const id of ids) this.#owed.add(id);
+      this.#beside = [...beside, ...this.#beside];
       throw cause;
     }
   }

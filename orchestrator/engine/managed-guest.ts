@@ -1,6 +1,6 @@
-import { combine, takeResources, UNBOUNDED } from '../core/entitlement.ts';
+import { combine, differing, takeResources, UNBOUNDED } from '../core/entitlement.ts';
 import type { AdoptedGuest, GuestFacts } from '../core/guest.ts';
-import type { Actuated, LedgerWrite } from '../core/ports.ts';
+import { ACTUATED, type Actuated, type LedgerWrite } from '../core/ports.ts';
 import {
   type Entitlement,
   type EntitlementField,
@@ -13,12 +13,14 @@ import type { GuestSample } from '../core/sample.ts';
 
 /** What the ledger stores of an adopted guest. */
 export interface GuestRecord extends AdoptedGuest {
-  /** Entitlements the guest may be found in after a crash: before, after and between. */
+  /** What it held or was asked to hold since it last stood where it was asked: after a crash it may be found at any, and between. */
   readonly known: readonly Entitlement[];
-  /** True while actuators may be under way. */
+  /** True while actuators, or a balloon they left behind, may be under way. */
   readonly moving: boolean;
 }
 
+/** Entitlements remembered of a guest that never comes to rest: a balloon still travels to one of the last it was sent to. */
+const KNOWN_MAX = 16;
 /** Samples kept per guest: 6 s at the fast cadence, longer than any cooldown's look back. */
 const RECENT_MAX = 64;
 /** Samples older than this say nothing about the guest's state before a request. */
@@ -49,8 +51,8 @@ export class ManagedGuest {
   /** Set when a move failed or fell short for a reason that may pass; the tick tries again then. */
   retryAtMs: number | undefined;
   failures = 0;
-  /** What the last move aimed at. */
-  aim: Entitlement;
+  /** Resources whose last move failed or fell short: they may travel on by themselves, to any size asked of them before. */
+  readonly astray = new Set<Actuated>();
   /** When the guest was seen to start: its balloon travels by itself for a while then. */
   startedAtMs = Number.NEGATIVE_INFINITY;
   /** When the last lease was given back. */
@@ -64,7 +66,6 @@ export class ManagedGuest {
     this.record = record;
     this.facts = facts;
     this.held = facts.entitlement;
-    this.aim = facts.entitlement;
   }
 
   /** Run changes of this guest one after another, in the order asked. */
@@ -124,6 +125,34 @@ export class ManagedGuest {
     return next;
   }
 
+  /** Resources to be moved for the guest to hold `target`. */
+  resourcesTo(target: Entitlement): Actuated[] {
+    const different = differing(this.held, target);
+    return ACTUATED.filter((resource) => different.includes(resource) || this.astray.has(resource));
+  }
+
+  /** It is about to be sent to `target`. */
+  leaveFor(target: Entitlement): void {
+    this.record = {
+      ...this.record,
+      intended: target,
+      known: remembered([...this.record.known, this.held, target]),
+      moving: true,
+    };
+  }
+
+  /** It was sent to `target`; what it holds was read back, where it could be. */
+  arriveAt(target: Entitlement): void {
+    const { intended: _, ...record } = this.record;
+    const restored = differing(target, record.baseline.entitlement).length === 0;
+    const moving = this.astray.size > 0;
+    this.record = {
+      ...(restored ? record : this.record),
+      known: moving ? remembered([...record.known, this.held]) : [this.held, target],
+      moving,
+    };
+  }
+
   note(sample: GuestSample): void {
     this.lastSample = sample.cadence === 'full' || this.lastSample === undefined ? sample : this.lastSample;
     this.#recent.push(sample);
@@ -162,4 +191,11 @@ export class ManagedGuest {
   write(): LedgerWrite {
     return { key: GUEST_PREFIX + this.record.id, value: this.record };
   }
+}
+
+/** The last so many that differ, in their order. */
+function remembered(known: readonly Entitlement[]): Entitlement[] {
+  const isLast = (one: Entitlement, i: number): boolean =>
+    known.slice(i + 1).every((later) => differing(one, later).length > 0);
+  return known.filter(isLast).slice(-KNOWN_MAX);
 }

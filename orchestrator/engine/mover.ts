@@ -1,8 +1,9 @@
 import { differing, satisfies, withResource } from '../core/entitlement.ts';
 import { AllocatorError } from '../core/errors.ts';
 import type { GuestCapabilities } from '../core/guest.ts';
-import type { ACTUATED, Actuated, Actuator, Clock, LeaseLedger, LedgerWrite } from '../core/ports.ts';
+import type { ACTUATED, Actuated, Actuator, Clock, LedgerWrite } from '../core/ports.ts';
 import type { Entitlement } from '../core/profile.ts';
+import type { LeaseJournal } from './lease-journal.ts';
 import type { Log } from './log.ts';
 import type { ManagedGuest } from './managed-guest.ts';
 
@@ -21,20 +22,20 @@ const NOTHING_TO_DO: MoveResult = { reached: true, shortfalls: [] };
 /** Brings guests to a target: journal first, then all actuators at once, then read back. One move per guest at a time. */
 export class Mover {
   readonly #actuators: Actuators;
-  readonly #ledger: LeaseLedger;
+  readonly #journal: LeaseJournal;
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #timeoutMs: number;
 
   constructor(parts: {
     actuators: Actuators;
-    ledger: LeaseLedger;
+    journal: LeaseJournal;
     clock: Clock;
     log: Log;
     timeoutMs: number;
   }) {
     this.#actuators = parts.actuators;
-    this.#ledger = parts.ledger;
+    this.#journal = parts.journal;
     this.#clock = parts.clock;
     this.#log = parts.log;
     this.#timeoutMs = parts.timeoutMs;
@@ -42,35 +43,33 @@ export class Mover {
 
   /**
    * Move a guest; call inside `guest.serialize`. Actuator failures are part of the result.
-   * @param journal writes that must be durable before anything is touched
+   * @param writes what must be durable, with all that is owed, before anything is touched
    * @throws {AllocatorError} LEDGER_UNAVAILABLE: nothing was touched
    */
   async move(
     guest: ManagedGuest,
     target: Entitlement,
-    journal: readonly LedgerWrite[] = [],
+    writes: readonly LedgerWrite[] = [],
   ): Promise<MoveResult> {
-    const resources = differing(guest.held, target);
+    const resources = guest.resourcesTo(target);
     const restoring = differing(target, guest.record.baseline.entitlement).length === 0;
     if (resources.length === 0) {
-      guest.aim = target;
-      if (journal.length > 0) await this.#ledger.commit(journal);
+      if (guest.record.moving) guest.arriveAt(target);
+      await this.#journal.commit(writes);
       return NOTHING_TO_DO;
     }
-    await this.#announce(guest, target, journal);
+    await this.#announce(guest, target, writes);
     const outcomes = await Promise.all(
       resources.map((resource) => this.#apply(guest, resource, target, restoring)),
     );
-    for (const { resource, read } of outcomes) {
+    for (const { resource, read, failure } of outcomes) {
       if (read !== undefined) guest.held = withResource(guest.held, resource, read);
       guest.changedAtMs.set(resource, this.#clock.nowMs());
+      if (failure !== undefined || differing(guest.held, target).includes(resource))
+        guest.astray.add(resource);
+      else guest.astray.delete(resource);
     }
-    const { intended: _, ...settled } = guest.record;
-    guest.record = {
-      ...(restoring ? settled : guest.record),
-      known: [guest.record.baseline.entitlement, guest.held, target],
-      moving: false,
-    };
+    guest.arriveAt(target);
     return this.#judge(
       guest,
       target,
@@ -79,19 +78,12 @@ export class Mover {
   }
 
   /** Where the guest is going must be durable before it goes. */
-  async #announce(guest: ManagedGuest, target: Entitlement, journal: readonly LedgerWrite[]): Promise<void> {
-    const { record, aim } = guest;
-    guest.aim = target;
-    guest.record = {
-      ...record,
-      intended: target,
-      known: [record.baseline.entitlement, guest.held, target],
-      moving: true,
-    };
+  async #announce(guest: ManagedGuest, target: Entitlement, writes: readonly LedgerWrite[]): Promise<void> {
+    const { record } = guest;
+    guest.leaveFor(target);
     try {
-      await this.#ledger.commit([...journal, guest.write()]);
+      await this.#journal.commit([...writes, guest.write()]);
     } catch (cause) {
-      guest.aim = aim;
       guest.record = record;
       throw cause;
     }
@@ -102,7 +94,7 @@ export class Mover {
     const shortfalls = short.map((resource) => describe(guest.held, target, resource));
     const excess = differing({ ...guest.held, vcpuCount: target.vcpuCount }, target);
     return {
-      reached: satisfies(guest.held, target) && excess.length === 0,
+      reached: satisfies(guest.held, target) && excess.length === 0 && failures.length === 0,
       shortfalls: [...shortfalls, ...failures],
     };
   }

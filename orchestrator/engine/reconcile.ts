@@ -1,4 +1,4 @@
-import { differing, explainedBy, withResource } from '../core/entitlement.ts';
+import { explainedBy, withResource } from '../core/entitlement.ts';
 import { AllocatorError } from '../core/errors.ts';
 import type { GuestFacts } from '../core/guest.ts';
 import type { Actuated, Clock, GuestEvent, Hypervisor, LeaseLedger } from '../core/ports.ts';
@@ -199,7 +199,7 @@ export class Reconciler {
     guest.facts = { ...guest.facts, state: 'shut-off' };
     guest.adjusted.clear();
     guest.held = guest.record.baseline.entitlement;
-    guest.aim = guest.held;
+    guest.astray.clear();
     for (const { lease } of leases.ofGuest(guest.record.id)) {
       await endings.close(lease.id, 'RELEASED', 'the guest stopped');
     }
@@ -213,7 +213,6 @@ export class Reconciler {
     await guest.serialize(async () => {
       guest.facts = await this.#parts.hypervisor.inspect(guest.record.id);
       guest.held = guest.facts.entitlement;
-      guest.aim = guest.held;
     });
     this.#follow(guest);
   }
@@ -224,9 +223,10 @@ export class Reconciler {
     const { clock, actuators } = this.#parts;
     const nowMs = clock.nowMs();
     const read = withResource(guest.held, resource, await actuators[resource].read(guest.record.id));
-    const arriving = differing(guest.held, guest.aim).includes(resource);
+    const astray = guest.astray.has(resource);
+    const known = astray ? [guest.held, ...guest.record.known] : [guest.held];
     const booting = resource === 'memory' && nowMs - guest.startedAtMs < BOOT_MS;
-    if (booting || explainedBy(resource, read, arriving ? [guest.held, guest.aim] : [guest.held], arriving)) {
+    if (booting || explainedBy(resource, read, known, astray)) {
       guest.held = read;
       return;
     }
@@ -236,7 +236,7 @@ export class Reconciler {
   async #relinquish(guest: ManagedGuest, resources: readonly Actuated[], read: Entitlement): Promise<void> {
     const { room, log, ledger } = this.#parts;
     guest.held = read;
-    guest.aim = read;
+    for (const resource of resources) guest.astray.delete(resource);
     room.touch(guest.record.id);
     guest.record = { ...guest.record, relinquished: [...guest.record.relinquished, ...resources] };
     log.warn(

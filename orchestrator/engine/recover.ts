@@ -32,7 +32,6 @@ export async function recoverGuest(
     if (still) break;
   }
   guest.held = held;
-  guest.aim = held;
   const known = [
     record.baseline.entitlement,
     ...record.known,
