@@ -1,8 +1,8 @@
 // Server CPU of a true Allocate (forecast, admission, durable journal, moves, answer) over a fake hypervisor and a real
 // ledger, beside a bare @grpc/grpc-js echo of the same message, in interleaved rounds from one client process with 16 calls
 // in flight. CPU is user + system of the server's process, all threads. Every call has a request_id of its own; releases
-// happen between rounds and are not measured. A service samples its guests whether it is called or not: that idle CPU is
-// measured beside each round and taken off; the figures with it are printed too. Prints one JSON document.
+// happen between rounds and are not measured. A service samples its guests whether it is called or not: that idle CPU, with the
+// round's leases in force, is measured after each round and taken off; the figures with it are printed too. Prints one JSON document.
 import { type ChildProcess, fork } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
@@ -77,14 +77,15 @@ async function round(client: ChildProcess, server: Server, guests: number, calls
   const requests = Array.from({ length: calls }, (_, i) => request(i % guests));
   const { address, path } = server;
   const order: LoadOrder = { address, path, requests, calls, inFlight: IN_FLIGHT };
-  const idleFrom = await cpuUsOf(server);
-  await sleep(IDLE_MS);
   const before = await cpuUsOf(server);
   const { seconds, failed } = await ask<LoadReport>(client, order);
   const usedUs = (await cpuUsOf(server)) - before;
   if (failed > 0) throw new Error(`${failed} of ${calls} calls failed`);
+  // With its leases in force, since a guest that has one is sampled faster.
+  const idleFrom = await cpuUsOf(server);
+  await sleep(IDLE_MS);
+  const idleUs = (((await cpuUsOf(server)) - idleFrom) / IDLE_MS) * seconds * 1000;
   await ask(server.process, 'release');
-  const idleUs = ((before - idleFrom) / IDLE_MS) * seconds * 1000;
   return { cpuUs: usedUs / calls, netCpuUs: (usedUs - idleUs) / calls, callsPerS: calls / seconds };
 }
 
