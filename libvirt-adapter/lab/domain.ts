@@ -8,6 +8,13 @@ import type { GuestState, LabPaths } from './state.ts';
  */
 const TB_CACHE_MIB = 256;
 
+/**
+ * Serial number by which Linux takes the machine for VMware's. Kernels since 2025, Debian 13's among them, let vCPUs be
+ * plugged in only where they know the hypervisor (acpi_is_processor_usable), and they do not know TCG. They ask the CPU
+ * first, so it must not say that it is emulated; then this number and the VMware port, which QEMU's pc has.
+ */
+const KNOWN_HYPERVISOR_SERIAL = 'VMware-lab';
+
 /** What a guest's definition needs beside its sizes. */
 export interface DomainFiles {
   readonly vmlinux: string;
@@ -78,9 +85,10 @@ export function domainXml(
   ${partition === undefined ? '' : `<resource><partition>/${partition}</partition></resource>`}
   <os><type arch='x86_64' machine='pc'>hvm</type>
     <kernel>${xmlText(files.vmlinux)}</kernel><initrd>${xmlText(files.initramfs)}</initrd>
-    <cmdline>${kernelArguments(guest.index)}</cmdline></os>
-  <features><acpi/><apic/><tcg><tb-cache unit='MiB'>${TB_CACHE_MIB}</tb-cache></tcg></features>
-  <cpu mode='custom' match='exact'><model fallback='allow'>qemu64</model>
+    <cmdline>${kernelArguments(guest.index)}</cmdline><smbios mode='sysinfo'/></os>
+  <sysinfo type='smbios'><system><entry name='serial'>${KNOWN_HYPERVISOR_SERIAL}</entry></system></sysinfo>
+  <features><acpi/><apic/><vmport state='on'/><tcg><tb-cache unit='MiB'>${TB_CACHE_MIB}</tb-cache></tcg></features>
+  <cpu mode='custom' match='exact'><model fallback='allow'>qemu64</model><feature policy='disable' name='hypervisor'/>
     <numa><cell id='0' cpus='0-${guest.maxVcpus - 1}' memory='${guest.memoryMib}' unit='MiB'/></numa></cpu>
   <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>destroy</on_crash>
   <devices>
