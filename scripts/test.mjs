@@ -35,6 +35,7 @@ function runFile(file) {
       env,
       stdio: ['ignore', 'pipe', 'pipe'],
       timeout: TIMEOUT_MS,
+      killSignal: 'SIGKILL',
     });
     const chunks = [];
     child.stdout.on('data', (chunk) => chunks.push(chunk));
