@@ -58,7 +58,8 @@ function installPackages() {
   const apt = [...root, ...env, 'apt-get', '-q', '-y', '-o', 'Dpkg::Use-Pty=0'];
   const failed = step(`installing ${missing.length} Debian packages: ${missing.join(' ')}`, () => {
     if (run([...apt, 'update']) !== 0) say('apt-get update failed; trying with the lists at hand');
-    // No start of services: the lab runs a daemon of its own and leaves the system's alone.
+    // Debian 12 starts no service for these; 13 starts the system's libvirtd, which ends when nobody has asked it for two
+    // minutes. The lab has a daemon of its own and asks the system's nothing.
     return run([...apt, 'install', '--no-install-recommends', ...missing]) !== 0;
   });
   if (failed) {

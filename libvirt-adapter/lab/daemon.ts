@@ -26,8 +26,8 @@ const PRIVATE_FOLDERS = [
 ] as const;
 
 /**
- * User and group that Debian's libvirt insists on at its start, whatever qemu.conf says. The package that makes them
- * also starts the system's daemon, so it is not asked for; the lab sees them in copies of its own.
+ * User and group that Debian's libvirt insists on at its start, whatever qemu.conf says. On Debian 12 the package that
+ * makes them also starts the system's daemon, so it is not asked for; the lab sees them in copies of its own.
  */
 const QEMU_ACCOUNTS = [
   ['passwd', 'libvirt-qemu:x:64055:64055::/var/lib/libvirt:/usr/sbin/nologin'],
