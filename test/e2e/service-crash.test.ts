@@ -18,6 +18,7 @@ import type { Guest } from '../../proto/gen/foreshade/v1/admin.ts';
 import { type Lease, LeaseState } from '../../proto/gen/foreshade/v1/allocation.ts';
 import { Mode, Priority } from '../../proto/gen/foreshade/v1/resources.ts';
 import { recordFigure } from '../figures.ts';
+import { randomFrom } from '../unit/hidden-workload.ts';
 import { readSizes, type Sizes, sameSize, unexplained } from './guest-sizes.ts';
 import { type Asked, CALL_TIMEOUT_MS, hasEnded, Load } from './service-load.ts';
 import { ServiceProcess } from './service-process.ts';
@@ -45,19 +46,7 @@ const MIB = 1024 * 1024;
 t.setTimeout((60 + 10 * KILLS) * 3_000);
 t.comment(`seed ${SEED}, ${KILLS} kills`);
 
-/** Small seeded generator. Source: Steele, Lea & Flood, "Fast splittable pseudorandom number generators" (SplitMix32 form). */
-function generator(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x9e3779b9) >>> 0;
-    let z = state;
-    z = Math.imul(z ^ (z >>> 16), 0x21f0aaad);
-    z = Math.imul(z ^ (z >>> 15), 0x735a2d97);
-    return ((z ^ (z >>> 15)) >>> 0) / 2 ** 32;
-  };
-}
-
-const random = generator(SEED);
+const random = randomFrom(SEED);
 const folder = mkdtempSync(join(tmpdir(), 'fs-crash-'));
 const place = {
   config: join(folder, 'foreshade.toml'),
