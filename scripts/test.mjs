@@ -88,9 +88,6 @@ async function runKind(kind, totals) {
   await Promise.all(Array.from({ length: KINDS[kind] }, worker));
 }
 
-/** The reporter redraws its table all the time; in a file or a pipe it writes it once, as it does under CI. */
-const env = process.stdout.isTTY ? process.env : { CI: '1', ...process.env };
-
 const asked = process.argv.slice(2);
 const unknown = asked.filter((kind) => !(kind in KINDS));
 if (unknown.length > 0) {
