@@ -2,7 +2,7 @@ import { type AdjustPolicy, adjustField } from '../core/adjust.ts';
 import type { Room } from '../core/admit.ts';
 import type { Adjustment, Interval } from '../core/lease.ts';
 import type { Actuated } from '../core/ports.ts';
-import { ENTITLEMENT_FIELDS, type EntitlementField, RESOURCE_OF } from '../core/profile.ts';
+import { ENTITLEMENT_FIELDS, type Entitlement, type EntitlementField, RESOURCE_OF } from '../core/profile.ts';
 import type { GuestSample } from '../core/sample.ts';
 import type { LeaseRecord } from './lease-book.ts';
 import type { ManagedGuest } from './managed-guest.ts';
@@ -19,6 +19,8 @@ export interface CorrectionInput {
   readonly sample: GuestSample;
   /** Leases in place on the guest, oldest first; at least one. */
   readonly leases: readonly LeaseRecord[];
+  /** What admission let the guest's leases have. */
+  readonly admitted: readonly Entitlement[];
   /** The most the guest may have, given the host. */
   readonly room: Room;
   readonly policy: Readonly<Record<Actuated, AdjustPolicy>>;
@@ -36,7 +38,7 @@ export function correct(input: CorrectionInput): Correction[] {
 }
 
 function correctField(field: EntitlementField, input: CorrectionInput): Correction | undefined {
-  const { guest, sample, nowMs } = input;
+  const { guest, sample, admitted, nowMs } = input;
   const resource = RESOURCE_OF[field] as Actuated;
   const usage = sample.usage[field];
   const entitled = guest.held[field];
@@ -60,6 +62,8 @@ function correctField(field: EntitlementField, input: CorrectionInput): Correcti
   );
   if (decision.kind === 'hold') return undefined;
   const { target, residual, reason } = decision;
+  // What it holds beyond its leases, a move that is still to succeed takes back; a step down to there would promise it.
+  if (decision.kind === 'shrink' && target >= (guest.target(admitted)[field] ?? target)) return undefined;
   return {
     field,
     target,

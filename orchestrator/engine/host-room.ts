@@ -53,13 +53,14 @@ export class HostRoom {
     };
   }
 
-  /** How far one guest may grow at once, given everybody's promises. */
+  /** How far one guest may grow at once, given everybody's promises: what it holds beyond its own is not its to keep. */
   roomFor(guest: ManagedGuest): Room {
     const capacity = this.capacity();
     const committed = this.committed();
+    const own = guest.target(this.#leases.admitted(guest.record.id));
     return {
-      cpuMillicores: guest.held.cpuMillicores + Math.max(0, capacity.cpuMillicores - committed.cpuMillicores),
-      memoryBytes: guest.held.memoryBytes + Math.max(0, capacity.memoryBytes - committed.memoryBytes),
+      cpuMillicores: own.cpuMillicores + Math.max(0, capacity.cpuMillicores - committed.cpuMillicores),
+      memoryBytes: own.memoryBytes + Math.max(0, capacity.memoryBytes - committed.memoryBytes),
     };
   }
 

@@ -47,24 +47,26 @@ export class Residual {
     }
   }
 
-  /** Move the guest where the sample says it must be. A guest that is being changed is left to that change. */
+  /** Move the guest where the sample says it must be. One that is being changed, or is to be read first, is left to that. */
   correct(sample: GuestSample): void {
     const { guests, leases, room, background, clock, policy } = this.#parts;
     const guest = guests.find(sample.guest);
-    if (guest === undefined || guest.record.mode !== 'enforce' || guest.busy) return;
+    if (guest === undefined || guest.record.mode !== 'enforce') return;
+    if (guest.busy || guest.unread) return;
     const running = this.#running(guest);
     const newest = running.at(-1);
     if (newest === undefined) return;
+    const admitted = leases.admitted(guest.record.id);
     const corrections = correct({
       guest,
       sample,
       leases: running,
+      admitted,
       room: room.roomFor(guest),
       policy,
       nowMs: clock.nowMs(),
     });
     if (corrections.length === 0) return;
-    const admitted = leases.admitted(guest.record.id);
     for (const { field, target } of corrections) guest.adjust(field, target, admitted);
     room.touch(guest.record.id);
     background.keep(guest.serialize(() => this.#apply(guest, newest.lease.id, corrections)));
