@@ -133,6 +133,11 @@ export class FakeLibvirt implements Libvirt {
     this.#failures.set(call, queue);
   }
 
+  /** Take back the failures that are still to come. */
+  failNoMore(): void {
+    this.#failures.clear();
+  }
+
   /** Time that a call takes; 0 by default. */
   setLatency(call: FakeCall, ms: number): void {
     this.#latencyMs.set(call, ms);

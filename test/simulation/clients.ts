@@ -2,6 +2,7 @@ import type { Test } from 'tap';
 import { hasEnded, type Lease } from '../../orchestrator/core/lease.ts';
 import { MIB } from '../../orchestrator/core/profile.ts';
 import type { AllocationRequest } from '../../orchestrator/core/request.ts';
+import { LeaseBook, type LeaseRecord } from '../../orchestrator/engine/lease-book.ts';
 import { pick } from './generator.ts';
 import { requestOf, type World } from './world.ts';
 
@@ -81,21 +82,25 @@ export class Clients {
     t.equal(new Set(requests).size, requests.length, 'one lease per request');
   }
 
-  /** What guests hold and their leases do not explain, a sentence each. */
+  /** What guests hold and their leases, as the ledger has them, do not explain: a sentence each. */
   async unexplained(): Promise<string[]> {
     const { engine } = this.#world;
+    const admitted = this.#world.ledger
+      .range(LeaseBook.prefix)
+      .map(({ value }) => value as LeaseRecord)
+      .filter(({ lease }) => lease.state === 'ACTIVE' || lease.state === 'DEGRADED');
     const wrong: string[] = [];
     for (const name of this.#guests) {
       const { facts } = await this.#world.during(engine.getGuest(name));
-      const leases = engine.listLeases({ guest: name, states: ['ACTIVE', 'DEGRADED'] });
+      const leases = admitted.filter(({ lease }) => lease.guestName === name);
       const { cpuMillicores, memoryBytes } = facts.entitlement;
       const held = { cpuMillicores, memoryMib: memoryBytes / MIB };
-      const asked = leases.map(({ requested }) => ({
-        cpuMillicores: requested.cpuMillicores,
-        memoryMib: requested.memoryBytes / MIB,
+      const shares = leases.map(({ admitted: share }) => ({
+        cpuMillicores: share.cpuMillicores,
+        memoryMib: share.memoryBytes / MIB,
       }));
       for (const field of ['cpuMillicores', 'memoryMib'] as const) {
-        const above = asked.reduce((sum, one) => sum + Math.max(0, one[field] - BASELINE[field]), 0);
+        const above = shares.reduce((sum, one) => sum + Math.max(0, one[field] - BASELINE[field]), 0);
         const explained = Math.min(CEILING[field], BASELINE[field] + above);
         if (Math.abs(held[field] - explained) > NEAR[field])
           wrong.push(`${name} holds ${held[field]} ${field}, ${leases.length} leases explain ${explained}`);
