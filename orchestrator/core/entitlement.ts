@@ -1,5 +1,12 @@
 import type { Actuated } from './ports.ts';
-import { ENTITLEMENT_FIELDS, type Entitlement, type EntitlementField, MIB, vcpusFor } from './profile.ts';
+import {
+  ENTITLEMENT_FIELDS,
+  type Entitlement,
+  type EntitlementField,
+  MIB,
+  MILLICORES_PER_VCPU,
+  vcpusFor,
+} from './profile.ts';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -119,7 +126,7 @@ export function takeResources(
 
 /**
  * Whether a reading of one resource can be our own doing: it equals something we asked for or held, or, while a move was
- * under way, lies between two of those (a balloon travels).
+ * under way, lies between two of those (a balloon travels), or is that of vCPUs which were plugged and not limited yet.
  */
 export function explainedBy(
   resource: Actuated,
@@ -128,11 +135,19 @@ export function explainedBy(
   moving: boolean,
 ): boolean {
   return FIELDS_OF[resource].every((field) => {
-    const values = known.map((entitlement) => entitlement[field]);
-    if (values.some((value) => sameValue(field, read[field], value))) return true;
-    const numbers = values.filter((value) => value !== undefined);
     const value = read[field];
+    const values = known.map((entitlement) => entitlement[field]);
+    if (values.some((one) => sameValue(field, value, one))) return true;
+    if (value === undefined) return false;
+    if (field === 'cpuMillicores') return moving && isUnlimited(value, known);
+    const numbers = values.filter((one) => one !== undefined);
     const travels = field === 'vcpuCount' || (field === 'memoryBytes' && moving);
-    return travels && value !== undefined && value >= Math.min(...numbers) && value <= Math.max(...numbers);
+    return travels && value >= Math.min(...numbers) && value <= Math.max(...numbers);
   });
+}
+
+/** What whole vCPUs give without a quota, no more of them than we ever asked for. */
+function isUnlimited(cpuMillicores: number, known: readonly Entitlement[]): boolean {
+  const vcpusMost = Math.max(...known.map(({ vcpuCount }) => vcpuCount));
+  return cpuMillicores % MILLICORES_PER_VCPU === 0 && cpuMillicores <= vcpusMost * MILLICORES_PER_VCPU;
 }

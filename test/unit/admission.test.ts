@@ -244,6 +244,20 @@ t.test('telling our doing from somebody else’s', async (t) => {
       ours: false,
     },
     {
+      name: 'a vCPU that was plugged and not limited yet',
+      resource: 'cpu',
+      read: { cpuMillicores: 2000, vcpuCount: 1 },
+      moving: true,
+      ours: true,
+    },
+    {
+      name: 'a vCPU without our limit, long after',
+      resource: 'cpu',
+      read: { cpuMillicores: 2000, vcpuCount: 2 },
+      moving: false,
+      ours: false,
+    },
+    {
       name: 'vCPUs coming online one by one',
       resource: 'cpu',
       read: { cpuMillicores: 2200, vcpuCount: 2 },
