@@ -21,8 +21,13 @@ export class Background {
     this.#kept.add(kept);
   }
 
+  /** Resolves when what is kept now is done; failures are no matter. */
+  async settled(): Promise<void> {
+    await Promise.allSettled([...this.#kept]);
+  }
+
   /** Resolves when nothing is left, what was begun meanwhile included. */
   async drained(): Promise<void> {
-    while (this.#kept.size > 0) await Promise.allSettled([...this.#kept]);
+    while (this.#kept.size > 0) await this.settled();
   }
 }

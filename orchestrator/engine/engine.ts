@@ -72,6 +72,7 @@ export class Engine implements AllocationEngine {
   readonly #desk: GuestDesk;
   readonly #unsubscribe: (() => void)[] = [];
   #draining = false;
+  #stopped = false;
 
   constructor(parts: EngineParts, policy: EnginePolicy) {
     const { clock, ledger, log, actuators } = parts;
@@ -132,21 +133,24 @@ export class Engine implements AllocationEngine {
     if (hypervisor.available) await reconciler.recover();
   }
 
-  /** Stop listening. What is in flight is awaited; guests keep what they have. */
+  /** Begin nothing more and stop listening. What is in flight is awaited; guests keep what they have. */
   async stop(): Promise<void> {
+    this.#stopped = true;
     await this.drain();
+    await this.#background.drained();
     for (const unsubscribe of this.#unsubscribe.splice(0)) unsubscribe();
   }
 
+  /** Take no new work. What is in flight is awaited; what was promised is kept: leases begin, are corrected and end. */
   async drain(): Promise<void> {
     this.#draining = true;
     this.#grants.close();
-    await this.#background.drained();
+    await this.#background.settled();
   }
 
   /** One period's housekeeping: ends, starts, retries, the queue, the census. Returns when it has been set going. */
   tick(): void {
-    if (this.#draining || !this.#parts.hypervisor.available) return;
+    if (this.#stopped || !this.#parts.hypervisor.available) return;
     const nowMs = this.#parts.clock.nowMs();
     this.#background.keep(this.#journal.commit());
     this.#background.keep(this.#reconciler.catchUp());
@@ -181,7 +185,7 @@ export class Engine implements AllocationEngine {
     this.#parts.forecaster.observe(sample);
     this.#samples.emit(sample);
     this.#residual.note(sample);
-    if (!this.#draining) this.#residual.correct(sample);
+    if (!this.#stopped) this.#residual.correct(sample);
   }
 
   // --- leases -------------------------------------------------------------------------------------------------------

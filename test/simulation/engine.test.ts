@@ -608,3 +608,30 @@ t.test('a peak the host held back says "at least"', async (t) => {
     t.strictSame(world.process.forecaster.outcomes[0]?.censored, censored, name);
   }
 });
+
+t.test('a drained service takes no new work and keeps what it promised', async (t) => {
+  const world = await World.create([guest('a'), guest('b')]);
+  const first = await world.during(world.allocate({ cpu: 4000, mem: 512, ttlMs: 10_000 }));
+  const startMs = world.clock.nowMs() + 5000;
+  const later = await world.during(world.allocate({ guest: 'b', cpu: 2000, startMs, ttlMs: 10_000 }));
+  const waiting = await world.during(world.allocate({ guest: 'b', cpu: 4000, ttlMs: 60_000 }));
+  t.match(
+    [first, later, waiting].map(({ state }) => state),
+    ['ACTIVE', 'SCHEDULED', 'QUEUED'],
+  );
+
+  await world.during(world.engine.drain());
+  await t.rejects(world.allocate({ cpu: 1500 }), { code: 'DRAINING' });
+  await world.pass(8000);
+  t.equal(world.engine.getLease(later.id).state, 'ACTIVE', 'begun at its hour');
+  await world.pass(15_000);
+  t.equal(world.engine.getLease(first.id).state, 'EXPIRED');
+  t.equal(world.engine.getLease(later.id).state, 'EXPIRED');
+  t.equal(world.engine.getLease(waiting.id).state, 'QUEUED', 'there is room now, and it waits on');
+  t.ok(Math.abs(world.memoryMib('a') - 256) <= 2, 'back at its baseline');
+
+  await world.during(world.engine.stop());
+  const changes = world.libvirt.changes.length;
+  await world.pass(60_000);
+  t.equal(world.libvirt.changes.length, changes, 'a stopped one touches nothing');
+});

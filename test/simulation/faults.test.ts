@@ -10,6 +10,8 @@ import { generator, pick, seeds } from './generator.ts';
 import { guest, type LogLine, type Process, World } from './world.ts';
 
 const SEEDS_DEFAULT = 60;
+/** A quarter of a second on a quiet host. */
+const SEED_MS_MAX = 5_000;
 /** Every so many seeds one is played twice. */
 const REPLAYED_EVERY = 10;
 const GUESTS = ['a', 'b', 'c'];
@@ -26,7 +28,11 @@ const CALLS = [
 /** Ticks of 1 s within which guests settle: the longest pause between tries is 60 s, and a move takes 15 s at most. */
 const SETTLE_TICKS_MAX = 75;
 
-for (const seed of seeds(SEEDS_DEFAULT)) {
+const SEEDS = seeds(SEEDS_DEFAULT);
+
+t.setTimeout(SEEDS.length * SEED_MS_MAX);
+
+for (const seed of SEEDS) {
   t.test(`seed ${seed}`, async (t) => {
     const log = await play(t, seed);
     if (seed % REPLAYED_EVERY !== 0) return;
