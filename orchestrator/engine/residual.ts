@@ -56,6 +56,8 @@ export class Residual {
     const running = this.#running(guest);
     const newest = running.at(-1);
     if (newest === undefined) return;
+    // One that is still to be put in place has its move to come, and needs its room till then.
+    if (running.length < leases.inForce(guest.record.id).length) return;
     const admitted = leases.admitted(guest.record.id);
     const corrections = correct({
       guest,
