@@ -635,3 +635,21 @@ t.test('a drained service takes no new work and keeps what it promised', async (
   await world.pass(60_000);
   t.equal(world.libvirt.changes.length, changes, 'a stopped one touches nothing');
 });
+
+t.test('what a guest holds beyond its leases is promised to nobody', async (t) => {
+  const world = await World.create([guest('a'), guest('b')]);
+  const first = await world.during(world.allocate({ cpu: 3000, mem: 300, s: 3600 }));
+  await world.during(world.allocate({ cpu: 1500, mem: 300, s: 3600 }));
+  world.libvirt.failNext('setSchedulerParameters', LIBVIRT_ERROR.operationFailed, 'refused', 10);
+  await world.during(world.release(first.id));
+  t.equal(
+    (await world.during(world.engine.getGuest('a'))).facts.entitlement.cpuMillicores,
+    3500,
+    'kept so far',
+  );
+  await world.during(world.allocate({ guest: 'b', cpu: 4000, mem: 300 }));
+  for (let waitedMs = 0; waitedMs < 10_000; waitedMs += 1000) {
+    await world.pass(1000);
+    t.match((await world.engine.status()).committed, { cpuMillicores: 5500 }, `after ${waitedMs} ms`);
+  }
+});

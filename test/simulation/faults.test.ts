@@ -10,6 +10,8 @@ import { generator, pick, seeds } from './generator.ts';
 import { guest, type LogLine, type Process, World } from './world.ts';
 
 const SEEDS_DEFAULT = 60;
+/** Seeds beyond the default ones that once found what those did not. */
+const SEEDS_TELLING = process.env.FORESHADE_SEED === undefined ? [81, 575] : [];
 /** A quarter of a second on a quiet host. */
 const SEED_MS_MAX = 5_000;
 /** Every so many seeds one is played twice. */
@@ -28,7 +30,7 @@ const CALLS = [
 /** Ticks of 1 s within which guests settle: the longest pause between tries is 60 s, and a move takes 15 s at most. */
 const SETTLE_TICKS_MAX = 75;
 
-const SEEDS = seeds(SEEDS_DEFAULT);
+const SEEDS = [...new Set([...seeds(SEEDS_DEFAULT), ...SEEDS_TELLING])];
 
 t.setTimeout(SEEDS.length * SEED_MS_MAX);
 
