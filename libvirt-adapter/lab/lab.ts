@@ -6,6 +6,7 @@ import { buildAssets, type LabAssets, type Progress } from './assets.ts';
 import { makePartition, removePartition } from './cgroup.ts';
 import { prepareFolders, startDaemon, startHolder } from './daemon.ts';
 import { LabGuest, startGuest, stopGuest } from './guest.ts';
+import { guestOverheadMib } from './guest-overhead.ts';
 import { emulatorsNaming, endProcess, type HostProcess, isRunning } from './host-process.ts';
 import { DEFAULT_CACHE_DIR, DEFAULT_STATE_DIR } from './paths.ts';
 import { takesPlugins } from './plugin-support.ts';
@@ -26,7 +27,7 @@ export interface GuestOptions {
   readonly maxVcpus?: number;
   /** Upper end of the balloon. */
   readonly memoryMib?: number;
-  /** Balloon target after the boot. */
+  /** Balloon target after the boot; when absent, the default and what this host's QEMU takes of it. */
   readonly baselineMib?: number;
   /** Size of the virtio-mem device, of which nothing is requested at the start; 0 for none. */
   readonly virtioMemMib?: number;
@@ -260,6 +261,7 @@ export class Lab {
     this.#indexes.add(index);
     const guest: GuestState = {
       ...GUEST_DEFAULTS,
+      baselineMib: GUEST_DEFAULTS.baselineMib + (await guestOverheadMib()),
       ...options,
       index,
       name: options.name ?? `lab-${index}`,

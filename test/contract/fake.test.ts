@@ -3,6 +3,7 @@
 import { FakeLibvirt } from '../../libvirt-adapter/fake/fake-libvirt.ts';
 import { FakeReadings } from '../../libvirt-adapter/fake/fake-readings.ts';
 import { ManualClock, settle } from '../../libvirt-adapter/fake/manual-clock.ts';
+import { MIB } from '../../orchestrator/core/profile.ts';
 import { hypervisorContract } from './hypervisor-contract.ts';
 
 const MIB_IN_KIB = 1024;
@@ -26,6 +27,7 @@ hypervisorContract({
   libvirt,
   readings: new FakeReadings(libvirt),
   guest: uuid,
+  memoryBase: 128 * MIB,
   clock,
   settle: (work) => settle(clock, work),
   wait: (ms) => clock.advance(ms),

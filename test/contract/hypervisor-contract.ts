@@ -10,7 +10,7 @@ import type { GuestSample } from '../../orchestrator/core/sample.ts';
 
 /**
  * A hypervisor with one running guest to try the adapter on. The guest has 1 of 4 vCPUs plugged, an agent that
- * answers, a balloon between 128 and 512 MiB that stands at 128, 256 MiB of virtio-mem with nothing plugged, one disk
+ * answers, a balloon of up to 512 MiB that stands at `memoryBase`, 256 MiB of virtio-mem with nothing plugged, one disk
  * and one tap, no limits, and is of a kind whose vCPUs must not be unplugged.
  */
 export interface Harness {
@@ -18,6 +18,8 @@ export interface Harness {
   readonly readings: HostReadings;
   readonly openCounter?: OpenInstructionCounter;
   readonly guest: GuestId;
+  /** Bytes. */
+  readonly memoryBase: number;
   readonly clock: TimerClock;
   /** Let time pass until `work` has settled. */
   settle<T>(work: Promise<T>): Promise<T>;
@@ -26,7 +28,6 @@ export interface Harness {
   makeBusy(forMs: number): Promise<void>;
 }
 
-const MEMORY_BASE = 128 * MIB;
 const MEMORY_MORE = 320 * MIB;
 /** Above the balloon's maximum by half of the virtio-mem. */
 const MEMORY_MOST = (512 + 128) * MIB;
@@ -83,7 +84,7 @@ export function hypervisorContract(harness: Harness): void {
       vcpusPlugged: 1,
       cpuLimited: false,
     });
-    t.ok(isNear(base.entitlement.memoryBytes, MEMORY_BASE, MIB), `${base.entitlement.memoryBytes}`);
+    t.ok(isNear(base.entitlement.memoryBytes, harness.memoryBase, MIB), `${base.entitlement.memoryBytes}`);
     const listed = (await settle(adapter.hypervisor.guests())).find(({ id }) => id === guest);
     t.strictSame(listed, base, 'the list says the same');
   });
@@ -95,7 +96,7 @@ export function hypervisorContract(harness: Harness): void {
       const target = {
         cpuMillicores: 500,
         vcpuCount: 1,
-        memoryBytes: MEMORY_BASE,
+        memoryBytes: harness.memoryBase,
         diskReadBytesPerS: 1e6,
         netRxBytesPerS: 1e6,
       };
@@ -164,7 +165,7 @@ export function hypervisorContract(harness: Harness): void {
     t.ok(isNear(more.memoryBytes, MEMORY_MORE, MIB), `balloon: ${more.memoryBytes}`);
     const grown = await settle(adapter.window.see(guest, never));
     const gained = (grown?.memTotalBytes ?? 0) - (before?.memTotalBytes ?? 0);
-    t.ok(isNear(gained, MEMORY_MORE - MEMORY_BASE, 8 * MIB), `the guest sees ${gained} bytes more`);
+    t.ok(isNear(gained, MEMORY_MORE - harness.memoryBase, 8 * MIB), `the guest sees ${gained} bytes more`);
 
     const most = await change('memory', { memoryBytes: MEMORY_MOST });
     t.ok(isNear(most.memoryBytes, MEMORY_MOST, 3 * MIB), `with virtio-mem: ${most.memoryBytes}`);
@@ -172,7 +173,7 @@ export function hypervisorContract(harness: Harness): void {
     t.ok(isNear((await settle(adapter.actuators.memory.read(guest))).memoryBytes, MEMORY_MOST, 3 * MIB));
 
     const back = await restore('memory');
-    t.ok(isNear(back.memoryBytes, MEMORY_BASE, MIB), `restored: ${back.memoryBytes}`);
+    t.ok(isNear(back.memoryBytes, harness.memoryBase, MIB), `restored: ${back.memoryBytes}`);
   });
 
   t.test('more memory than there is gives what there is', async (t) => {
@@ -293,7 +294,7 @@ export function hypervisorContract(harness: Harness): void {
   t.test('the guest is as it was', async (t) => {
     const { entitlement } = await inspect();
     t.match(entitlement, { cpuMillicores: 1000, vcpuCount: 1 });
-    t.ok(isNear(entitlement.memoryBytes, MEMORY_BASE, MIB), `${entitlement.memoryBytes}`);
+    t.ok(isNear(entitlement.memoryBytes, harness.memoryBase, MIB), `${entitlement.memoryBytes}`);
   });
 }
 

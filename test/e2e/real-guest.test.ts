@@ -14,6 +14,7 @@ import { Lab } from '../../libvirt-adapter/lab/lab.ts';
 import { labUnavailableReason } from '../../libvirt-adapter/lab/requirements.ts';
 import { NativeLibvirt } from '../../libvirt-adapter/native/connection.ts';
 import { ProcessReadings } from '../../libvirt-adapter/process-readings.ts';
+import { MIB } from '../../orchestrator/core/profile.ts';
 import type { GuestSample } from '../../orchestrator/core/sample.ts';
 import { hypervisorContract } from '../contract/hypervisor-contract.ts';
 
@@ -56,6 +57,7 @@ hypervisorContract({
   readings: new ProcessReadings(),
   ...(guest.icountFile !== undefined && { openCounter: openIcountCounter }),
   guest: guest.uuid,
+  memoryBase: guest.state.baselineMib * MIB,
   clock: systemClock,
   settle: (work) => work,
   wait: (ms) => sleep(ms),
