@@ -653,3 +653,18 @@ t.test('what a guest holds beyond its leases is promised to nobody', async (t) =
     t.match((await world.engine.status()).committed, { cpuMillicores: 5500 }, `after ${waitedMs} ms`);
   }
 });
+
+t.test('a guest that could not be read again is not corrected by what it held before', async (t) => {
+  const world = await World.create([guest('a')]);
+  const lease = await world.during(world.allocate({ cpu: 1500, mem: 300, s: 3600 }));
+  world.libvirt.die();
+  await world.pass(1000);
+  world.libvirt.failNext('getVcpus', LIBVIRT_ERROR.operationFailed, 'refused', 1000);
+  world.libvirt.comeBack();
+  world.libvirt.setDemand('a', () => ({ cpuMillicores: 4000, memoryKib: 100 * 1024 }));
+  await world.pass(5000);
+  t.strictSame(world.engine.getLease(lease.id).adjustments, []);
+  world.libvirt.failNoMore();
+  await world.pass(20_000);
+  t.ok(world.engine.getLease(lease.id).adjustments.length > 0, 'corrected once it was read');
+});
