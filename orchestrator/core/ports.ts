@@ -49,7 +49,8 @@ export interface LeaseLedger {
   /** Entries whose key starts with `prefix`, in key order. */
   range(prefix: string): LedgerEntry[];
   /**
-   * All writes or none. Resolves when they would survive a power loss.
+   * All writes or none. Resolves when they would survive a power loss. One made while another is under way fails with it:
+   * it may rest on it.
    * @throws {AllocatorError} STATE_CONFLICT, LEDGER_UNAVAILABLE
    */
   commit(writes: readonly LedgerWrite[]): Promise<void>;
