@@ -36,9 +36,19 @@ const PROOFS = [
     env: { FORESHADE_DAEMON_STOPS: '20' },
   },
   {
+    name: 'ledger-power-lost-300-times',
+    command: node(compiled('contract/ledger.test')),
+    env: { FORESHADE_POWER_LOSSES: '300' },
+  },
+  {
     name: 'simulated-crashes-500',
     command: node(compiled('simulation/crash.test')),
     env: { FORESHADE_SEEDS: '500' },
+  },
+  {
+    name: 'simulated-faults-300',
+    command: node(compiled('simulation/faults.test')),
+    env: { FORESHADE_SEEDS: '300' },
   },
   { name: 'allocate-cost', command: node(compiled('bench/allocate.bench')), document: true },
   { name: 'stats-cost', command: node(compiled('bench/native-stats.bench')), document: true },
