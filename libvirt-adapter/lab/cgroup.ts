@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 const ROOT = '/sys/fs/cgroup';
 
@@ -65,7 +66,17 @@ export function partitionFolders(partition: string): string[] {
   return roots.map((root) => join(root, folderName(partition))).filter((folder) => existsSync(folder));
 }
 
-/** Remove the partition; its guests must be gone. */
+/** The kernel counts the threads of a guest that has just ended for some ms yet, and keeps their cgroup so long. */
+const EMPTY_MS_MAX = 2_000;
+const EMPTY_POLL_MS = 20;
+
+/** Remove the partition; its guests must have ended. */
 export async function removePartition(partition: string): Promise<void> {
-  for (const folder of partitionFolders(partition)) await removeTree(folder);
+  const deadline = Date.now() + EMPTY_MS_MAX;
+  for (;;) {
+    const folders = partitionFolders(partition);
+    for (const folder of folders) await removeTree(folder);
+    if (!folders.some((folder) => existsSync(folder)) || Date.now() > deadline) return;
+    await sleep(EMPTY_POLL_MS);
+  }
 }

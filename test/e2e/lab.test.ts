@@ -192,7 +192,7 @@ t.test('a CPU quota on the host binds', { skip }, async (t) => {
 
 t.test('balloon and virtio-mem are seen inside', { skip }, async (t) => {
   const before = await memTotalKib(first);
-  await virsh(lab.uri, ['setmem', first.name, '384M', '--live']);
+  await virsh(lab.uri, ['setmem', first.name, `${first.state.baselineMib + 256}M`, '--live']);
   const grown = before + 256 * MIB_IN_KIB;
   t.equal(
     await eventually(
