@@ -60,6 +60,6 @@ export const UNSEEN: readonly PlannedRun[] = [
 ];
 
 /** Three to four seconds of work at full size, twice that on one vCPU. */
-export const BURST: EncodeParams = { input_mib: 250, level: 8, mode: 'best' };
+export const BURST: EncodeParams = { input_mib: 300, level: 9, mode: 'best' };
 export const BURST_ROUNDS = 5;
 export const BURST_SEED = 301;
