@@ -4,6 +4,7 @@ import { readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { LabAssets } from './assets.ts';
+import { CommandError } from './command.ts';
 import { runInNetwork } from './daemon.ts';
 import { addresses, domainXml, tapName } from './domain.ts';
 import type { HostProcess } from './host-process.ts';
@@ -116,7 +117,18 @@ async function consoleTail(path: string): Promise<string> {
   return text.trim().split('\n').slice(-5).join('\n');
 }
 
-/** Wait until the runner answers and the balloon stands at the baseline. */
+/** True once libvirt and the guest's agent speak to each other; the agent may start after the runner has. */
+async function agentAnswers(guest: LabGuest, uri: string): Promise<boolean> {
+  try {
+    await agentCommand(uri, guest.name, 'guest-ping');
+    return true;
+  } catch (error) {
+    if (error instanceof CommandError) return false;
+    throw error;
+  }
+}
+
+/** Wait until the runner and the agent answer and the balloon stands at the baseline. */
 async function waitUntilReady(guest: LabGuest, uri: string): Promise<void> {
   const deadline = Date.now() + BOOT_TIMEOUT_MS;
   const expired = async (what: string) => {
@@ -131,6 +143,10 @@ async function waitUntilReady(guest: LabGuest, uri: string): Promise<void> {
   }
   while (!(await guest.runner.isReady(1000))) await expired('its runner does not answer');
   await guest.runner.close();
+  while (!(await agentAnswers(guest, uri))) {
+    await expired('its agent does not answer');
+    await sleep(BOOT_POLL_MS);
+  }
   const wantedKib = guest.state.baselineMib * 1024;
   while (Math.abs((await balloonActualKib(uri, guest.name)) - wantedKib) > BALLOON_SETTLED_KIB) {
     await expired('its balloon has not reached the baseline');
