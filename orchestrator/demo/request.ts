@@ -62,6 +62,11 @@ export interface RequestRecord {
 
 /** How long the client of a departing run keeps its lease after the work, as one does that uploads its result. */
 const LINGER_MS = 9_000;
+/**
+ * How long a client keeps its lease after the work, to collect its result: memory is read once a second, and a lease given
+ * back at once would miss the last reading of a short run.
+ */
+const COLLECT_MS = 1_100;
 /** What the next request finds is an idle guest, not the end of this one. */
 const QUIET_MS = 500;
 
@@ -84,7 +89,7 @@ export async function runRequest(
     seed: planned.seed,
     ...(planned.departure === undefined ? {} : { depart: planned.departure }),
   });
-  if (planned.departure !== undefined) await sleep(LINGER_MS);
+  await sleep(planned.departure === undefined ? COLLECT_MS : LINGER_MS);
   const before = planned.departure && (await medians(client, guest.name, params));
   const released = await client.ask(
     client.allocation,
