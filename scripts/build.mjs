@@ -35,10 +35,12 @@ function compileTypescript() {
   const stems = SOURCES.flatMap(typescriptBelow);
   removeOrphans(stems);
   const modified = (path) => statSync(join(ROOT, path), { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  const inputs = [...stems.map((stem) => `${stem}.ts`), 'tsconfig.json', 'package-lock.json'];
-  const built = modified('dist/.tsbuildinfo');
+  // File by file: a type check alone also renews the compiler's own record of what it has seen.
+  const newest = (paths) => Math.max(...paths.map(modified));
+  const oldestOutput = Math.min(...stems.map((stem) => modified(`dist/${stem}.js`)));
   const current =
-    stems.every((stem) => modified(`dist/${stem}.js`) > 0) && inputs.every((path) => modified(path) < built);
+    stems.every((stem) => modified(`${stem}.ts`) <= modified(`dist/${stem}.js`)) &&
+    newest(['tsconfig.json', 'package-lock.json']) <= oldestOutput;
   if (current) return;
   const status = step('compiling TypeScript', () =>
     run([process.execPath, join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', ROOT]),
