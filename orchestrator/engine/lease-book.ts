@@ -100,7 +100,7 @@ export class LeaseBook {
     return this.inForce(guest).map(({ lease }) => lease.requested);
   }
 
-  /** What a guest's leases were promised, for now or for later: what admission must count. */
+  /** What a guest's leases were promised, at present and ahead: what admission must count. */
   promised(guest: GuestId): Entitlement[] {
     return this.ofGuest(guest)
       .filter(({ lease }) => lease.state !== 'QUEUED' && lease.state !== 'RELEASING')
