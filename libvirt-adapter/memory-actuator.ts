@@ -19,6 +19,13 @@ import type { Libvirt, LibvirtEventKind } from './libvirt.ts';
 const TOLERANCE_KIB = 1024;
 /** A guest whose memory has not come nearer for this long will not: a busy emulated one pauses for up to 2 s. */
 const STALL_MS = 3_000;
+/**
+ * A virtio-mem device that has not shrunk for this long is asked again: Linux skips blocks whose pages are in use and comes
+ * back to them only when its device's configuration changes, or after 50 s and then up to 5 min. Longer than the second
+ * for which QEMU holds back its event, so that a size that moves is not taken for one that does not.
+ * Source: Linux, drivers/virtio/virtio_mem.c, VIRTIO_MEM_RETRY_TIMER_MIN_MS.
+ */
+const ASK_AGAIN_MS = 1_200;
 /** Size is read at least this often while it moves: QEMU holds its balloon event back to one a second. */
 const POLL_MS = 100;
 
@@ -42,6 +49,9 @@ interface MemorySplit {
 /**
  * Moves a guest's memory: the balloon up to its maximum, virtio-mem above it. The target is the core's word; no floor
  * is applied here. A guest may follow slowly, in part or not at all: the result is what it has.
+ *
+ * When both shrink, virtio-mem goes first: a balloon that fills takes its pages from virtio-mem's memory too, and the guest
+ * then cannot unplug the blocks they lie in.
  */
 export class MemoryActuator implements Actuator {
   readonly resource = 'memory';
@@ -78,39 +88,80 @@ export class MemoryActuator implements Actuator {
       if (Math.abs(heldKib - targetKib) <= TOLERANCE_KIB) return entitlement(heldKib);
       throw new AllocatorError('NOT_SUPPORTED', 'the guest has neither a balloon nor virtio-mem', { guest });
     }
-    await this.#request(guest, domain, split);
-    return entitlement(await this.#settle(guest, reachableKib(domain, split), signal));
+    const wantedKib = reachableKib(domain, split);
+    const grows = heldKib < wantedKib;
+    await this.#askVirtioMem(guest, domain, split);
+    if (!grows) await this.#settle(guest, split, () => this.#excessKib(guest, split), signal);
+    // Always sent: a balloon that hangs at this size may have another target from before.
+    if (split.balloonKib !== undefined) {
+      await this.#libvirt.setMemory(this.#catalog.ref(guest), BigInt(split.balloonKib), LIVE);
+    }
+    const leftKib = async () => {
+      const aboveKib = (await this.#heldKib(guest)) - wantedKib;
+      return grows ? Math.max(0, -aboveKib) : Math.abs(aboveKib); // what grows has enough with more than was asked
+    };
+    await this.#settle(guest, split, leftKib, signal);
+    return entitlement(await this.#heldKib(guest));
   }
 
-  async #request(guest: GuestId, domain: DomainDescription, split: MemorySplit): Promise<void> {
-    const ref = this.#catalog.ref(guest);
+  async #askVirtioMem(guest: GuestId, domain: DomainDescription, split: MemorySplit): Promise<void> {
     for (const [i, device] of domain.virtioMem.entries()) {
       const requestedKib = split.virtioMemKib[i] ?? 0;
-      if (requestedKib === device.requestedKib) continue;
-      await this.#libvirt.updateDevice(ref, virtioMemXml(device, requestedKib), LIVE);
-      this.#catalog.forget(guest);
+      if (requestedKib !== device.requestedKib) await this.#update(guest, device, requestedKib);
     }
-    // Always sent: a balloon that hangs at this size may have another target from before.
-    if (split.balloonKib !== undefined) await this.#libvirt.setMemory(ref, BigInt(split.balloonKib), LIVE);
   }
 
-  /** Wait until the guest is within tolerance, stops moving or `signal` aborts. Resolves to what it has. */
-  async #settle(guest: GuestId, targetKib: number, signal: AbortSignal): Promise<number> {
+  /** Make the guest try once more to unplug what it has too much of: only a changed request reaches its driver. */
+  async #askAgain(guest: GuestId, split: MemorySplit): Promise<void> {
+    const { virtioMem } = await this.#catalog.devices(guest);
+    for (const [i, device] of virtioMem.entries()) {
+      const requestedKib = split.virtioMemKib[i] ?? 0;
+      if (device.currentKib <= requestedKib) continue;
+      await this.#update(guest, device, device.currentKib);
+      await this.#update(guest, device, requestedKib);
+    }
+  }
+
+  async #update(guest: GuestId, device: VirtioMemDescription, requestedKib: number): Promise<void> {
+    await this.#libvirt.updateDevice(this.#catalog.ref(guest), virtioMemXml(device, requestedKib), LIVE);
+    this.#catalog.forget(guest);
+  }
+
+  /** Wait until `distanceKib` is within tolerance, falls no more or `signal` aborts. */
+  async #settle(
+    guest: GuestId,
+    split: MemorySplit,
+    distanceKib: () => Promise<number>,
+    signal: AbortSignal,
+  ): Promise<void> {
     let nearestKib = Number.POSITIVE_INFINITY;
     let progressAtMs = this.#clock.monotonicMs();
+    let askedAtMs = progressAtMs;
     for (;;) {
-      const heldKib = await this.#heldKib(guest);
-      const distanceKib = Math.abs(heldKib - targetKib);
-      if (distanceKib <= TOLERANCE_KIB || signal.aborted) return heldKib;
+      const leftKib = await distanceKib();
+      if (leftKib <= TOLERANCE_KIB || signal.aborted) return;
       const nowMs = this.#clock.monotonicMs();
-      if (distanceKib < nearestKib - TOLERANCE_KIB) {
-        nearestKib = distanceKib;
+      if (leftKib < nearestKib - TOLERANCE_KIB) {
+        nearestKib = leftKib;
         progressAtMs = nowMs;
       } else if (nowMs - progressAtMs >= STALL_MS) {
-        return heldKib;
+        return;
+      }
+      if (nowMs - Math.max(progressAtMs, askedAtMs) >= ASK_AGAIN_MS) {
+        await this.#askAgain(guest, split);
+        askedAtMs = nowMs;
       }
       await this.#changes.next(guest, POLL_MS, signal);
     }
+  }
+
+  /** What virtio-mem has plugged above its part of `split`. */
+  async #excessKib(guest: GuestId, split: MemorySplit): Promise<number> {
+    const { virtioMem } = await this.#catalog.devices(guest);
+    return virtioMem.reduce(
+      (sum, device, i) => sum + Math.max(0, device.currentKib - (split.virtioMemKib[i] ?? 0)),
+      0,
+    );
   }
 
   async #heldKib(guest: GuestId): Promise<number> {

@@ -52,6 +52,8 @@ export interface FakeVirtioMem {
   readonly sizeKib: number;
   requestedKib: number;
   currentKib: number;
+  /** Requests to shrink at which the guest still finds pages in use. */
+  busyRequests: number;
 }
 
 /** One guest in memory. Time reaches it by `advance`; everything it reports is as of the last one. */
@@ -121,6 +123,7 @@ export class FakeDomain {
       sizeKib,
       requestedKib: 0,
       currentKib: 0,
+      busyRequests: script.virtioMemBusyRequests ?? 0,
     }));
     this.disks = (script.disks ?? ['vda']).map((target) => ({
       target,
@@ -180,6 +183,20 @@ export class FakeDomain {
 
   get isBalloonMoving(): boolean {
     return this.state === 'running' && this.#reachableKib() !== this.balloonKib;
+  }
+
+  /**
+   * The guest follows a request for virtio-mem, once: of blocks whose pages are in use half stay plugged, as they do while
+   * the balloon takes pages.
+   */
+  followRequest(device: FakeVirtioMem): void {
+    const excessKib = device.currentKib - device.requestedKib;
+    let keptKib = 0;
+    if (excessKib > 0 && (device.busyRequests > 0 || this.#reachableKib() < this.balloonKib)) {
+      keptKib = Math.ceil(excessKib / 2 / BLOCK_KIB) * BLOCK_KIB;
+      device.busyRequests = Math.max(0, device.busyRequests - 1);
+    }
+    device.currentKib = device.requestedKib + keptKib;
   }
 
   /** Limit of the host on the guest's CPU, its vCPUs included. */

@@ -457,11 +457,13 @@ export class FakeLibvirt implements Libvirt {
           'requested size must be a multiple of the block size, up to the size',
         );
       }
+      if (device.requestedKib === asked.requestedKib) return; // QEMU tells the guest of changes only
       device.requestedKib = asked.requestedKib;
       this.clock.after(VIRTIO_MEM_MS, () => {
-        if (found.state !== 'running' || device.currentKib === device.requestedKib) return;
+        if (found.state !== 'running' || device.requestedKib !== asked.requestedKib) return;
+        if (device.currentKib === device.requestedKib) return;
         found.advance(this.clock.monotonicMs());
-        device.currentKib = device.requestedKib;
+        found.followRequest(device);
         this.#emit({
           kind: 'memory-device-size-change',
           domain: found.ref,

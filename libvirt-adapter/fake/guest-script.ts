@@ -38,6 +38,8 @@ export interface FakeGuestScript {
   readonly balloonKib?: number;
   /** Sizes of virtio-mem devices. */
   readonly virtioMemKib?: readonly number[];
+  /** Requests to shrink virtio-mem at which the guest finds pages in use and keeps half of what it should give. */
+  readonly virtioMemBusyRequests?: number;
   readonly disks?: readonly string[];
   /** libvirt interface types, as `network`, `ethernet` or `user`. */
   readonly interfaces?: readonly string[];

@@ -206,6 +206,68 @@ t.test('memory: virtio-mem is spread over its devices in whole blocks', async (t
   );
 });
 
+t.test(
+  'memory: the balloon shrinks after virtio-mem, whose blocks its pages would else lie in',
+  async (t) => {
+    const { libvirt, apply, calls } = lab({ virtioMemKib: [256 * 1024] });
+    await apply('memory', { memoryBytes: (1024 + 256) * MIB });
+    const held = await apply('memory', { memoryBytes: 512 * MIB });
+    t.ok(Math.abs((held.memoryBytes ?? 0) - 512 * MIB) <= MIB, `${held.memoryBytes}`);
+    t.strictSame(
+      libvirt.find('g')?.virtioMem.map(({ currentKib }) => currentKib),
+      [0],
+    );
+    t.strictSame(
+      calls().map(([call]) => call),
+      ['updateDevice', 'setMemory', 'updateDevice', 'setMemory'],
+      'each is asked once',
+    );
+  },
+);
+
+t.test('memory: virtio-mem whose pages are in use is asked again', async (t) => {
+  const { clock, libvirt, apply } = lab({ virtioMemKib: [64 * 1024], virtioMemBusyRequests: 2 });
+  await apply('memory', { memoryBytes: (1024 + 64) * MIB });
+  const atMs = clock.monotonicMs();
+  t.strictSame(await apply('memory', { memoryBytes: 1024 * MIB }), { memoryBytes: 1024 * MIB });
+  t.strictSame(
+    libvirt.find('g')?.virtioMem.map(({ currentKib }) => currentKib),
+    [0],
+  );
+  const tookMs = clock.monotonicMs() - atMs;
+  t.ok(tookMs > 2_000 && tookMs < 5_000, `${tookMs} ms: three requests of 0.3 s, 1.2 s between them`);
+});
+
+t.test('memory: virtio-mem that never shrinks is reported, and does not hold the balloon', async (t) => {
+  const { clock, libvirt, apply } = lab({ virtioMemKib: [64 * 1024] });
+  await apply('memory', { memoryBytes: (1024 + 64) * MIB });
+  for (const device of libvirt.find('g')?.virtioMem ?? []) device.busyRequests = Number.POSITIVE_INFINITY;
+  const atMs = clock.monotonicMs();
+  const held = await apply('memory', { memoryBytes: 512 * MIB });
+  const [keptKib = 0] = libvirt.find('g')?.virtioMem.map(({ currentKib }) => currentKib) ?? [];
+  t.ok(keptKib > 0, `${keptKib} KiB stay plugged`);
+  t.ok(Math.abs((held.memoryBytes ?? 0) - 512 * MIB - keptKib * 1024) <= MIB, `${held.memoryBytes}`);
+  t.ok(clock.monotonicMs() - atMs < 40_000, `${clock.monotonicMs() - atMs} ms`);
+  const growMs = clock.monotonicMs();
+  await apply('memory', { memoryBytes: 896 * MIB });
+  t.ok(
+    clock.monotonicMs() - growMs < 1_000,
+    `${clock.monotonicMs() - growMs} ms: growth does not wait for it`,
+  );
+});
+
+t.test('memory: a caller that gives up still has all of it asked', async (t) => {
+  const { apply, calls } = lab({ virtioMemKib: [64 * 1024] });
+  await apply('memory', { memoryBytes: (1024 + 64) * MIB });
+  await apply('memory', { memoryBytes: 512 * MIB }, AbortSignal.abort());
+  t.strictSame(
+    calls()
+      .slice(-2)
+      .map(([call]) => call),
+    ['updateDevice', 'setMemory'],
+  );
+});
+
 t.test('disk: every disk gets the limit; a limit on the total is left alone', async (t) => {
   const { libvirt, ref, apply } = lab({ disks: ['vda', 'vdb'] });
   t.strictSame(await apply('disk', { diskReadBytesPerS: 5e6 }), { diskReadBytesPerS: 5e6 });
