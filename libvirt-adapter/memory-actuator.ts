@@ -96,12 +96,14 @@ export class MemoryActuator implements Actuator {
     if (split.balloonKib !== undefined) {
       await this.#libvirt.setMemory(this.#catalog.ref(guest), BigInt(split.balloonKib), LIVE);
     }
+    let reachedKib = heldKib;
     const leftKib = async () => {
-      const aboveKib = (await this.#heldKib(guest)) - wantedKib;
+      reachedKib = await this.#heldKib(guest);
+      const aboveKib = reachedKib - wantedKib;
       return grows ? Math.max(0, -aboveKib) : Math.abs(aboveKib); // what grows has enough with more than was asked
     };
     await this.#settle(guest, split, leftKib, signal);
-    return entitlement(await this.#heldKib(guest));
+    return entitlement(reachedKib);
   }
 
   async #askVirtioMem(guest: GuestId, domain: DomainDescription, split: MemorySplit): Promise<void> {
