@@ -16,6 +16,17 @@ const RULES = [
   { from: 'orchestrator/forecast', allow: ['orchestrator/forecast/', 'orchestrator/wasm/', CORE, NODE] },
   { from: 'orchestrator/ledger', allow: ['orchestrator/ledger/', CORE, NODE, 'lmdb'] },
   {
+    from: 'orchestrator/store',
+    allow: [
+      'orchestrator/store/',
+      'orchestrator/state-lock.ts',
+      CORE,
+      NODE,
+      'apache-arrow',
+      '@duckdb/node-api',
+    ],
+  },
+  {
     from: 'orchestrator/service',
     allow: [
       'orchestrator/service/',
@@ -71,6 +82,7 @@ t.test('only main.ts, the command line and tests wire adapters together', async 
     'orchestrator/wasm/',
     'orchestrator/forecast/',
     'orchestrator/ledger/',
+    'orchestrator/store/',
     'orchestrator/engine/',
     'libvirt-adapter/',
   ];

@@ -1,0 +1,73 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import type { RequestInputs } from '../core/shadow.ts';
+import { textOf } from './files.ts';
+
+/** What is kept of a production input. The first rule that fits decides; without one it is kept as it is. */
+export interface InputRule {
+  /** Absent: any. */
+  readonly tenant?: string;
+  readonly workload?: string;
+  /** Name of the parameter; `*` stands for any run of characters. */
+  readonly name: string;
+  /** `hash`: found again by who knows the value; `redact`: only that it was there. */
+  readonly action: 'keep' | 'hash' | 'redact';
+}
+
+/** One parameter as it is stored; neither text nor number: redacted. */
+export interface StoredInput {
+  readonly request: RequestInputs;
+  readonly name: string;
+  readonly kind: string;
+  readonly text?: string;
+  readonly number?: number;
+}
+
+const KEY_FILE = 'input-key';
+const KEY_BYTES = 32;
+/** Characters of a hash: 128 bits, in hexadecimal. */
+export const HASH_CHARS = 32;
+
+/** The store's own key: equal inputs have equal hashes here, and others elsewhere. Made when it is not there. */
+export function inputKey(directory: string): string {
+  const path = join(directory, KEY_FILE);
+  const held = textOf(path);
+  if (held !== undefined && held.length === 2 * KEY_BYTES) return held;
+  const key = randomBytes(KEY_BYTES).toString('hex');
+  const file = openSync(path, 'w', 0o600);
+  try {
+    writeSync(file, key);
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+  return key;
+}
+
+/** Digest of a value under the store's key; SQL's `hashed(value)` gives the same. */
+export function hashInput(key: string, value: string | number): string {
+  return createHash('sha256').update(`${key}${value}`).digest('hex').slice(0, HASH_CHARS);
+}
+
+function fits(rule: InputRule, request: RequestInputs, name: string): boolean {
+  if (rule.tenant !== undefined && rule.tenant !== request.tenant) return false;
+  if (rule.workload !== undefined && rule.workload !== request.workload) return false;
+  const parts = rule.name.split('*').map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
+  return new RegExp(`^${parts.join('.*')}$`).test(name);
+}
+
+/** A request's parameters as the rules let them be stored. */
+export function storedInputs(
+  request: RequestInputs,
+  rules: readonly InputRule[],
+  key: string,
+): StoredInput[] {
+  return Object.entries(request.params).map(([name, { kind, value }]) => {
+    const action = rules.find((rule) => fits(rule, request, name))?.action ?? 'keep';
+    const stored = { request, name, kind };
+    if (action === 'redact') return stored;
+    if (action === 'hash') return { ...stored, text: hashInput(key, value) };
+    return typeof value === 'string' ? { ...stored, text: value } : { ...stored, number: value };
+  });
+}

@@ -1,0 +1,84 @@
+import { existsSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Table, tableFromIPC } from 'apache-arrow';
+import type { LogDamage } from '../core/shadow.ts';
+import { listSegments, readFrom, scanFrames, segmentName } from './log-segments.ts';
+
+/** A frame's content. */
+export interface LogBatch {
+  readonly segment: number;
+  readonly sequence: number;
+  readonly kind: 'rows' | 'contexts' | 'inputs';
+  readonly table: Table;
+}
+
+export interface LogReaderOptions {
+  readonly directory: string;
+  /** Read segments behind this one, */
+  readonly afterSegment: number;
+  /** and frames behind this one: a write that failed and was tried again stands in two segments. */
+  readonly afterSequence: number;
+  /** Last segment to read; absent: whatever there is. */
+  readonly throughSegment?: number;
+}
+
+/** Follows a log that may be written meanwhile: each `read` gives what was added since the last. */
+export class LogReader {
+  readonly #options: LogReaderOptions;
+  readonly damage: LogDamage[] = [];
+  #segment: number;
+  #offset = 0;
+  #sequence: number;
+
+  constructor(options: LogReaderOptions) {
+    this.#options = options;
+    this.#segment = options.afterSegment;
+    this.#offset = Number.POSITIVE_INFINITY;
+    this.#sequence = options.afterSequence;
+  }
+
+  /** Number of the last frame that was read. */
+  get sequence(): number {
+    return this.#sequence;
+  }
+
+  *read(): Generator<LogBatch> {
+    const { directory, throughSegment = Number.POSITIVE_INFINITY } = this.#options;
+    const segments = listSegments(directory).filter(
+      (segment) =>
+        segment >= this.#segment && segment <= throughSegment && segment > this.#options.afterSegment,
+    );
+    for (const [i, segment] of segments.entries()) {
+      if (segment !== this.#segment) {
+        this.#segment = segment;
+        this.#offset = 0;
+      }
+      yield* this.#readSegment(
+        segment,
+        i === segments.length - 1 && throughSegment === Number.POSITIVE_INFINITY,
+      );
+    }
+  }
+
+  *#readSegment(segment: number, isLast: boolean): Generator<LogBatch> {
+    const name = segmentName(segment);
+    const path = join(this.#options.directory, name);
+    if (!existsSync(path) || statSync(path).size <= this.#offset) return;
+    const from = this.#offset;
+    const scan = scanFrames(readFrom(path, from));
+    for (const { offset, bytes, kind } of scan.damage) {
+      // What ends the last segment may be a write under way.
+      if (kind === 'bad' || !isLast) this.damage.push({ segment: name, offset: from + offset, bytes, kind });
+    }
+    this.#offset = from + scan.end;
+    for (const { sequence, payload } of scan.frames) {
+      const table = tableFromIPC(payload);
+      const kind = table.schema.metadata.get('foreshade') as LogBatch['kind'];
+      if (kind !== 'contexts') {
+        if (sequence <= this.#sequence) continue;
+        this.#sequence = sequence;
+      }
+      yield { segment, sequence, kind, table };
+    }
+  }
+}

@@ -1,0 +1,367 @@
+import { mkdirSync } from 'node:fs';
+import { type FileHandle, open, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type PointContext, ShadowError, type WritingState, type WritingStatus } from '../core/shadow.ts';
+import { syncFolder } from './files.ts';
+import { encodeFrame } from './frame.ts';
+import type { StoredInput } from './input-rules.ts';
+import {
+  encodeContexts,
+  encodeInputs,
+  encodeRows,
+  type RowChunk,
+  RowContext,
+  RowLayout,
+  type RowQueue,
+} from './log-rows.ts';
+import { segmentName } from './log-segments.ts';
+
+/** From the start of one group commit to the next, so that with its sync a commit is at most 100 ms behind. */
+const COMMIT_EVERY_MS = 50;
+/** Between tries while the disk takes nothing. */
+const RETRY_EVERY_MS = 500;
+/** A commit that takes longer is said to be slow: a healthy disk syncs in a hundredth of it. */
+const SLOW_COMMIT_MS = 1_000;
+/** Rows waiting for the disk: eight seconds at full speed, ten minutes of a thousand guests at 1 Hz. Beyond it rows are dropped and counted. */
+const QUEUE_BYTES_MAX = 64 * 1024 * 1024;
+/** A segment is closed at this size: what has to be read at an opening, and what one seal takes into memory. */
+const SEGMENT_BYTES_MAX = 64 * 1024 * 1024;
+/** Layouts in use at once; a layout keeps buffers of its own. */
+const LAYOUTS_MAX = 64;
+/** Bytes that an input is taken to be in the queue. */
+const INPUT_BYTES = 1024;
+
+/** One part of a commit: a frame, whose number it keeps through every try. */
+interface Part {
+  readonly sequence: number;
+  readonly rows?: RowChunk;
+  readonly inputs?: readonly StoredInput[];
+}
+
+interface Batch {
+  readonly parts: readonly Part[];
+  readonly rows: number;
+  /** Rows accepted up to and with this batch. */
+  readonly through: number;
+  readonly bytes: number;
+}
+
+interface Segment {
+  readonly number: number;
+  readonly path: string;
+  readonly file: FileHandle;
+  /** Bytes known to be on disk. */
+  durable: number;
+  /** Contexts defined in the last commit: they stand twice, since a bad block in one would take every later row with it. */
+  again: RowContext[];
+}
+
+/** What a test may play: a disk that fails, fills or dawdles. */
+export interface LogDisk {
+  write(file: FileHandle, bytes: Uint8Array, offset: number): Promise<void>;
+  sync(file: FileHandle): Promise<void>;
+}
+
+const DISK: LogDisk = {
+  async write(file, bytes, offset) {
+    for (let done = 0; done < bytes.byteLength; ) {
+      const { bytesWritten } = await file.write(bytes, done, bytes.byteLength - done, offset + done);
+      done += bytesWritten;
+    }
+  },
+  sync: (file) => file.datasync(),
+};
+
+export interface LogWriterOptions {
+  readonly directory: string;
+  readonly nextSegment: number;
+  readonly nextSequence: number;
+  readonly disk?: LogDisk;
+  readonly queueBytesMax?: number;
+  /** Told when writing changes its state, with the system's reason. */
+  readonly onState?: (status: WritingStatus) => void;
+}
+
+/** Appends rows to segments: gathers them in memory, and in turn writes and syncs what has gathered. */
+export class LogWriter implements RowQueue {
+  readonly #directory: string;
+  readonly #disk: LogDisk;
+  readonly #queueBytesMax: number;
+  readonly #onState: (status: WritingStatus) => void;
+  readonly #layouts: RowLayout[] = [];
+  #ready: RowChunk[] = [];
+  #readyBytes = 0;
+  #inputs: StoredInput[] = [];
+  #segment: Segment | undefined;
+  #nextSegment: number;
+  #nextSequence: number;
+  #nextContext = 0;
+  /** Taken from the queue, and not on disk yet. */
+  #batch: Batch | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #commitBeganMs = -COMMIT_EVERY_MS;
+  /** Commits, rolls and the closing, one after the other. */
+  #turn: Promise<void> = Promise.resolve();
+  #waiters: { readonly through: number; resolve: () => void; reject: (error: Error) => void }[] = [];
+  #accepted = 0;
+  #acknowledged = 0;
+  #dropped = 0;
+  #state: WritingState = 'writing';
+  #reason: string | undefined;
+  #committing = false;
+
+  constructor(options: LogWriterOptions) {
+    this.#directory = options.directory;
+    this.#disk = options.disk ?? DISK;
+    this.#queueBytesMax = options.queueBytesMax ?? QUEUE_BYTES_MAX;
+    this.#onState = options.onState ?? (() => {});
+    this.#nextSegment = options.nextSegment;
+    this.#nextSequence = options.nextSequence;
+    mkdirSync(this.#directory, { recursive: true, mode: 0o750 });
+  }
+
+  get status(): WritingStatus {
+    const late = this.#committing && performance.now() - this.#commitBeganMs > SLOW_COMMIT_MS;
+    const state = late && this.#state === 'writing' ? 'slow' : this.#state;
+    return {
+      state,
+      ...(this.#reason !== undefined && { reason: this.#reason }),
+      accepted: this.#accepted,
+      acknowledged: this.#acknowledged,
+      dropped: this.#dropped,
+      queuedBytes: this.#queuedBytes(),
+    };
+  }
+
+  context(facts: PointContext): RowContext {
+    const context = new RowContext(facts, this.#nextContext);
+    this.#nextContext += 1;
+    return context;
+  }
+
+  layout(metrics: readonly string[]): RowLayout {
+    const same = this.#layouts.find((known) => known.metrics.join() === metrics.join());
+    if (same !== undefined) return same;
+    if (this.#layouts.length >= LAYOUTS_MAX) {
+      throw new ShadowError(
+        'POINT_REFUSED',
+        `${LAYOUTS_MAX} sets of metrics are in use: no more can be written at once`,
+      );
+    }
+    const layout = new RowLayout(metrics, this);
+    this.#layouts.push(layout);
+    return layout;
+  }
+
+  /** Each counts as a row. All are taken, or none. */
+  recordInputs(inputs: readonly StoredInput[]): boolean {
+    const taken = this.hasRoom(INPUT_BYTES * inputs.length);
+    if (taken) this.#inputs.push(...inputs);
+    for (const _ of inputs) {
+      if (taken) this.accepted();
+      else this.dropped();
+    }
+    return taken;
+  }
+
+  hasRoom(bytes: number): boolean {
+    return this.#state !== 'closed' && this.#queuedBytes() + bytes <= this.#queueBytesMax;
+  }
+
+  push(chunk: RowChunk): void {
+    this.#ready.push(chunk);
+    this.#readyBytes += chunk.bytes;
+  }
+
+  accepted(): void {
+    this.#accepted += 1;
+    if (this.#timer === undefined && !this.#committing) this.#schedule(this.#untilNext());
+  }
+
+  dropped(): void {
+    this.#dropped += 1;
+  }
+
+  #queuedBytes(): number {
+    let bytes = this.#readyBytes + this.#inputs.length * INPUT_BYTES + (this.#batch?.bytes ?? 0);
+    for (const layout of this.#layouts) bytes += layout.openBytes;
+    return bytes;
+  }
+
+  flush(): Promise<void> {
+    if (this.#acknowledged >= this.#accepted) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      this.#waiters.push({ through: this.#accepted, resolve, reject });
+    });
+  }
+
+  /** Close the segment being written; resolves with the number of the last closed one once nothing more is added to it. */
+  async roll(): Promise<number> {
+    await this.#exclusively(() => this.#endSegment());
+    return this.#nextSegment - 1;
+  }
+
+  /** Write what waits, once more if the disk takes nothing, and end. Rows that could not be written are lost, and counted. */
+  async close(): Promise<void> {
+    if (this.#state === 'closed') return;
+    clearTimeout(this.#timer);
+    await this.#exclusively(async () => {
+      while (this.#batch !== undefined || this.#hasWaiting()) if (!(await this.#commit())) break;
+      await this.#endSegment();
+    });
+    const lost = this.#accepted - this.#acknowledged;
+    this.#dropped += lost;
+    this.#setState('closed', lost > 0 ? `${lost} rows could not be written: ${this.#reason}` : undefined);
+    const error = new ShadowError(
+      'STORE_UNAVAILABLE',
+      `The store was closed before ${lost} rows could be written`,
+    );
+    for (const { reject } of this.#waiters.splice(0)) reject(error);
+  }
+
+  #hasWaiting(): boolean {
+    return this.#accepted > (this.#batch?.through ?? this.#acknowledged);
+  }
+
+  #untilNext(): number {
+    return Math.max(0, this.#commitBeganMs + COMMIT_EVERY_MS - performance.now());
+  }
+
+  #schedule(ms: number): void {
+    if (this.#state === 'closed') return;
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      void this.#exclusively(async () => {
+        const written = await this.#commit();
+        if (!written) this.#schedule(RETRY_EVERY_MS);
+        else if (this.#hasWaiting()) this.#schedule(this.#untilNext());
+      });
+    }, ms);
+  }
+
+  #exclusively(work: () => Promise<unknown>): Promise<void> {
+    const done = this.#turn.then(async () => {
+      await work();
+    });
+    this.#turn = done.catch(() => {});
+    return done;
+  }
+
+  /** @returns false when the disk took nothing: the batch is kept for the next try */
+  async #commit(): Promise<boolean> {
+    this.#batch ??= this.#take();
+    const batch = this.#batch;
+    if (batch === undefined) return true;
+    this.#committing = true;
+    this.#commitBeganMs = performance.now();
+    try {
+      this.#segment ??= await this.#beginSegment();
+      await this.#write(this.#segment, batch);
+    } catch (cause) {
+      await this.#abandonSegment();
+      this.#setState('stalled', (cause as Error).message);
+      return false;
+    } finally {
+      this.#committing = false;
+    }
+    this.#acknowledge(batch);
+    const tookMs = performance.now() - this.#commitBeganMs;
+    if (tookMs > SLOW_COMMIT_MS) this.#setState('slow', `the last write took ${Math.round(tookMs)} ms`);
+    else this.#setState('writing', undefined);
+    if (this.#segment.durable >= SEGMENT_BYTES_MAX) await this.#endSegment();
+    return true;
+  }
+
+  #take(): Batch | undefined {
+    for (const layout of this.#layouts) layout.cut();
+    const chunks = this.#ready;
+    const inputs = this.#inputs;
+    if (chunks.length === 0 && inputs.length === 0) return undefined;
+    const bytes = this.#readyBytes + inputs.length * INPUT_BYTES;
+    this.#ready = [];
+    this.#readyBytes = 0;
+    this.#inputs = [];
+    const parts: Part[] = chunks.map((rows, i) => ({ sequence: this.#nextSequence + i, rows }));
+    if (inputs.length > 0) parts.push({ sequence: this.#nextSequence + chunks.length, inputs });
+    this.#nextSequence += parts.length;
+    const rows = chunks.reduce((sum, { length }) => sum + length, inputs.length);
+    return { parts, rows, through: this.#acknowledged + rows, bytes };
+  }
+
+  async #write(segment: Segment, batch: Batch): Promise<void> {
+    const fresh = new Set<RowContext>();
+    for (const { rows } of batch.parts) {
+      for (const context of rows?.contexts ?? []) if (context.segment !== segment.number) fresh.add(context);
+    }
+    const pieces: Uint8Array[] = [];
+    const definitions = [...segment.again, ...fresh];
+    // A definition is no row: it bears the number of the frame that needs it, and is read wherever it stands.
+    const sequence = batch.parts[0]?.sequence ?? 0;
+    if (definitions.length > 0) pieces.push(...encodeFrame(sequence, encodeContexts(definitions)));
+    for (const part of batch.parts) {
+      if (part.rows !== undefined) pieces.push(...encodeFrame(part.sequence, encodeRows(part.rows)));
+      if (part.inputs !== undefined) pieces.push(...encodeFrame(part.sequence, encodeInputs(part.inputs)));
+    }
+    const bytes = Buffer.concat(pieces);
+    await this.#disk.write(segment.file, bytes, segment.durable);
+    await this.#disk.sync(segment.file);
+    segment.durable += bytes.byteLength;
+    segment.again = [...fresh];
+    for (const context of fresh) context.segment = segment.number;
+  }
+
+  #acknowledge(batch: Batch): void {
+    this.#batch = undefined;
+    this.#acknowledged += batch.rows;
+    for (const { rows } of batch.parts) rows?.layout.reuse(rows);
+    const due = this.#waiters.filter(({ through }) => through <= this.#acknowledged);
+    this.#waiters = this.#waiters.filter(({ through }) => through > this.#acknowledged);
+    for (const { resolve } of due) resolve();
+  }
+
+  async #beginSegment(): Promise<Segment> {
+    const number = this.#nextSegment;
+    const path = join(this.#directory, segmentName(number));
+    const file = await open(path, 'wx', 0o640);
+    this.#nextSegment += 1;
+    const segment = { number, path, file, durable: 0, again: [] };
+    // The name must survive before any row in the file is acknowledged.
+    await syncFolder(this.#directory).catch(async (cause) => {
+      this.#segment = segment;
+      throw cause;
+    });
+    return segment;
+  }
+
+  /**
+   * After a failed write or sync nothing is known of the file's end: what the kernel could not write it forgets. The next
+   * try goes to a new segment under the same frame numbers; a reader takes each number once.
+   */
+  async #abandonSegment(): Promise<void> {
+    const segment = this.#segment;
+    this.#segment = undefined;
+    if (segment === undefined) return;
+    const empty = segment.durable === 0;
+    await segment.file.truncate(segment.durable).catch(() => {});
+    await segment.file.close().catch(() => {});
+    if (empty) await rm(segment.path, { force: true }).catch(() => {});
+  }
+
+  async #endSegment(): Promise<void> {
+    const segment = this.#segment;
+    this.#segment = undefined;
+    if (segment === undefined) return;
+    if (segment.again.length > 0) {
+      const pieces = encodeFrame(this.#nextSequence - 1, encodeContexts(segment.again));
+      await this.#disk.write(segment.file, Buffer.concat(pieces), segment.durable).catch(() => {});
+    }
+    await segment.file.close().catch(() => {});
+  }
+
+  #setState(state: WritingState, reason: string | undefined): void {
+    const changed = state !== this.#state || reason !== this.#reason;
+    this.#state = state;
+    this.#reason = reason;
+    if (changed) this.#onState(this.status);
+  }
+}

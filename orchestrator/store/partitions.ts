@@ -1,0 +1,88 @@
+import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import type { DuckDBConnection } from '@duckdb/node-api';
+import { literal } from './columns.ts';
+import { sealedPath, WORK_FOLDER } from './layout.ts';
+import { SCHEMA_VERSION } from './log-rows.ts';
+import type { SealedFile, Tier } from './manifest.ts';
+
+/** zstd levels: quick for what will be merged soon, thorough for what stays. */
+const LEVEL = { seal: 3, keep: 9 } as const;
+/** Rows of a row group, DuckDB's own default: smaller ones cost more to plan over than they save to read. */
+const ROW_GROUP_ROWS = 122_880;
+
+/** Writes Parquet files of one generation of the manifest, one per day and host. */
+export class PartitionWriter {
+  readonly #connection: DuckDBConnection;
+  readonly #directory: string;
+  readonly #generation: number;
+  readonly #level: number;
+  #index = 0;
+  readonly files: SealedFile[] = [];
+
+  /** @param generation of the manifest that will list the files; in their names, so that no name is used twice */
+  constructor(
+    connection: DuckDBConnection,
+    directory: string,
+    generation: number,
+    purpose: keyof typeof LEVEL,
+  ) {
+    this.#connection = connection;
+    this.#directory = directory;
+    this.#generation = generation;
+    this.#level = LEVEL[purpose];
+  }
+
+  /** Write what `source` (a FROM clause's content with a `time` and a `host`) holds, sorted, one file a day and host. */
+  async writeAll(tier: Tier, source: string): Promise<void> {
+    const parts = await this.#connection.runAndReadAll(
+      `SELECT DISTINCT strftime(time, '%Y-%m-%d') AS day, host FROM ${source} ORDER BY ALL`,
+    );
+    for (const [day, host] of parts.getRowsJson()) {
+      const name = String(host ?? '');
+      const isHost = host === null ? 'host IS NULL' : `host = ${literal(name)}`;
+      const from = literal(`${day} 00:00:00+00`);
+      const where = `${isHost} AND time >= ${from}::TIMESTAMPTZ AND time < ${from}::TIMESTAMPTZ + INTERVAL 1 DAY`;
+      await this.write(tier, String(day), name, `(SELECT * FROM ${source} WHERE ${where})`);
+    }
+  }
+
+  /** Write one file of one day and host; none when `source` is empty. */
+  async write(tier: Tier, day: string, host: string, source: string): Promise<void> {
+    const order = tier === 'inputs' ? 'name, text, number, time' : 'guest, axis, time';
+    const path = sealedPath(tier, day, host, this.#generation, this.#index);
+    this.#index += 1;
+    const work = join(
+      this.#directory,
+      WORK_FOLDER,
+      `${process.pid}-${this.#generation}-${this.#index}.parquet`,
+    );
+    await this.#connection.run(
+      `COPY (SELECT * FROM ${source} ORDER BY ${order}) TO ${literal(work)} (FORMAT parquet, COMPRESSION zstd,
+         COMPRESSION_LEVEL ${this.#level}, ROW_GROUP_SIZE ${ROW_GROUP_ROWS}, KV_METADATA { foreshade_schema: '${SCHEMA_VERSION}' })`,
+    );
+    const facts = await this.#connection.runAndReadAll(
+      `SELECT count(*), epoch_ms(min(time)), epoch_ms(max(time)) FROM read_parquet(${literal(work)})`,
+    );
+    const [rows = 0, fromMs = 0, toMs = 0] = (facts.getRowsJson()[0] ?? []).map(Number);
+    if (rows === 0) return;
+    const target = join(this.#directory, path);
+    mkdirSync(dirname(target), { recursive: true, mode: 0o750 });
+    syncPath(work);
+    renameSync(work, target);
+    // The whole way up to the store's folder: each may be new.
+    for (let folder = dirname(target); folder.length >= this.#directory.length; folder = dirname(folder))
+      syncPath(folder);
+    const bytes = statSync(target).size;
+    this.files.push({ path, tier, day, host, rows, bytes, fromMs, toMs, schema: SCHEMA_VERSION });
+  }
+}
+
+function syncPath(path: string): void {
+  const handle = openSync(path, 'r');
+  try {
+    fsyncSync(handle);
+  } finally {
+    closeSync(handle);
+  }
+}

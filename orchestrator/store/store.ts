@@ -1,0 +1,267 @@
+import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { AllocatorError } from '../core/errors.ts';
+import { PROFILE_FIELDS } from '../core/profile.ts';
+import {
+  CLASS_COLUMNS,
+  flagBits,
+  INSTRUCTION_CLASSES,
+  type LogDamage,
+  type PointContext,
+  PROFILE_COLUMNS,
+  type RequestInputs,
+  type RetentionPolicy,
+  type ShadowContext,
+  ShadowError,
+  type ShadowLayout,
+  type ShadowPoint,
+  type ShadowStore,
+  type StoreStats,
+  type WritingStatus,
+} from '../core/shadow.ts';
+import { StateLock } from '../state-lock.ts';
+import { backupStore } from './backup.ts';
+import type { DatabaseLimits } from './database.ts';
+import { type InputRule, inputKey, storedInputs } from './input-rules.ts';
+import { LOG_FOLDER, SEALED_FOLDER, WORK_FOLDER } from './layout.ts';
+import { listSegments, repairEnd, segmentName } from './log-segments.ts';
+import { type LogDisk, LogWriter } from './log-writer.ts';
+import { Maintenance } from './maintenance.ts';
+import { readManifest } from './manifest.ts';
+import { ShadowReader, WORKER_LIMITS } from './reader.ts';
+
+export interface StoreOptions {
+  readonly directory: string;
+  readonly retention?: RetentionPolicy;
+  readonly inputRules?: readonly InputRule[];
+  /** Of each of the two workers: the one that answers, and the one that seals and merges. */
+  readonly limits?: DatabaseLimits;
+  /** Between upkeeps; absent: only when `maintain` is called. */
+  readonly maintainEveryMs?: number;
+  readonly onState?: (status: WritingStatus) => void;
+  /** An upkeep failed; the next one tries again. */
+  readonly onMaintenanceError?: (error: Error) => void;
+  /** Stands in for the disk, in tests. */
+  readonly disk?: LogDisk;
+  readonly queueBytesMax?: number;
+}
+
+/** Contexts and requests `record` remembers, so that a point's neighbour finds them; the oldest go first. */
+const REMEMBERED_MAX = 10_000;
+
+/** ShadowStore in a folder of one host's disk. */
+export class DiskShadowStore implements ShadowStore {
+  readonly #directory: string;
+  readonly #lock: StateLock;
+  readonly #writer: LogWriter;
+  readonly #maintenance: Maintenance;
+  readonly #rules: readonly InputRule[];
+  readonly #limits: DatabaseLimits;
+  readonly #timer: NodeJS.Timeout | undefined;
+  #reader: ShadowReader;
+  #inputKey: string | undefined;
+  readonly #contexts = new Map<string, ShadowContext>();
+  readonly #requests = new Map<string, true>();
+  readonly #points: ShadowLayout;
+  readonly #values = new Float64Array(PROFILE_COLUMNS.length + CLASS_COLUMNS.length);
+  /** What the opening found torn or bad at the end of the log. */
+  readonly damageAtOpen: readonly LogDamage[];
+
+  private constructor(options: StoreOptions, lock: StateLock) {
+    const { directory } = options;
+    this.#directory = directory;
+    this.#lock = lock;
+    this.#rules = options.inputRules ?? [];
+    this.#limits = options.limits ?? WORKER_LIMITS;
+    const manifest = readManifest(directory);
+    removeStrays(directory);
+    const end = repairEnd(join(directory, LOG_FOLDER));
+    this.damageAtOpen = end.damage;
+    this.#writer = new LogWriter({
+      directory: join(directory, LOG_FOLDER),
+      nextSegment: Math.max(manifest.sealedSegment, end.segment) + 1,
+      nextSequence: Math.max(manifest.sealedSequence, end.sequence) + 1,
+      ...(options.disk !== undefined && { disk: options.disk }),
+      ...(options.queueBytesMax !== undefined && { queueBytesMax: options.queueBytesMax }),
+      ...(options.onState !== undefined && { onState: options.onState }),
+    });
+    this.#points = this.#writer.layout([...PROFILE_COLUMNS, ...CLASS_COLUMNS]);
+    this.#reader = new ShadowReader(directory, this.#limits);
+    this.#maintenance = new Maintenance({
+      directory,
+      limits: this.#limits,
+      retention: options.retention ?? {},
+      roll: () => this.#writer.roll(),
+      mayRemove: () => !this.#reader.isBusy,
+    });
+    const { maintainEveryMs, onMaintenanceError = () => {} } = options;
+    if (maintainEveryMs !== undefined) {
+      this.#timer = setInterval(() => void this.maintain().catch(onMaintenanceError), maintainEveryMs);
+      this.#timer.unref();
+    }
+  }
+
+  /**
+   * Open a store, making it when it is not there. What a crash left is put in order: an unfinished write is cut off, files
+   * no manifest knows are removed.
+   * @throws {ShadowError} STORE_IN_USE, STORE_TOO_NEW, STORE_UNAVAILABLE
+   */
+  static open(options: StoreOptions): DiskShadowStore {
+    const lock = takeLock(options.directory);
+    try {
+      return new DiskShadowStore(options, lock);
+    } catch (cause) {
+      lock.release();
+      throw unavailable(options.directory, cause);
+    }
+  }
+
+  get status(): WritingStatus {
+    return this.#writer.status;
+  }
+
+  context(facts: PointContext): ShadowContext {
+    return this.#writer.context(facts);
+  }
+
+  layout(metrics: readonly string[]): ShadowLayout {
+    return this.#writer.layout(metrics);
+  }
+
+  record(point: ShadowPoint): boolean {
+    if (!Number.isFinite(point.atMs)) throw new ShadowError('POINT_REFUSED', 'A point needs a time');
+    if (point.inputs !== undefined && point.requestId !== undefined) {
+      const key = `${point.tenant ?? ''}\u0000${point.requestId}`;
+      if (!this.#requests.has(key)) {
+        const { requestId, inputs: params } = point;
+        if (!this.recordInputs({ ...point, requestId, params })) {
+          this.#writer.dropped();
+          return false;
+        }
+        remember(this.#requests, key, true);
+      }
+    }
+    for (const [i, field] of PROFILE_FIELDS.entries()) this.#values[i] = point.profile[field] ?? Number.NaN;
+    for (const [i, name] of INSTRUCTION_CLASSES.entries())
+      this.#values[PROFILE_FIELDS.length + i] = point.classes?.[name] ?? Number.NaN;
+    const { periodMs = Number.NaN, instructionsAt = Number.NaN } = point;
+    const flags = flagBits(point.flags);
+    return this.#points.append(
+      this.#contextOf(point),
+      point.atMs,
+      periodMs,
+      instructionsAt,
+      flags,
+      this.#values,
+    );
+  }
+
+  #contextOf({ guest, host, axis, tenant, requestId, workload, granted }: ShadowPoint): ShadowContext {
+    const key = JSON.stringify([guest, host, axis, tenant, requestId, workload, granted]);
+    const known = this.#contexts.get(key);
+    if (known !== undefined) return known;
+    const context = this.context({
+      guest,
+      host,
+      axis,
+      ...(tenant !== undefined && { tenant }),
+      ...(requestId !== undefined && { requestId }),
+      ...(workload !== undefined && { workload }),
+      ...(granted !== undefined && { granted }),
+    });
+    remember(this.#contexts, key, context);
+    return context;
+  }
+
+  recordInputs(inputs: RequestInputs): boolean {
+    if (!Number.isFinite(inputs.atMs)) throw new ShadowError('POINT_REFUSED', 'A request needs a time');
+    if (this.#rules.length > 0) this.#inputKey ??= inputKey(this.#directory);
+    return this.#writer.recordInputs(storedInputs(inputs, this.#rules, this.#inputKey ?? ''));
+  }
+
+  flush(): Promise<void> {
+    return this.#writer.flush();
+  }
+
+  query(sql: string, signal?: AbortSignal): AsyncIterable<Uint8Array> {
+    return this.#reader.query(sql, signal);
+  }
+
+  stats(): Promise<StoreStats> {
+    return this.#reader.stats();
+  }
+
+  /** Process id of the worker that answers queries, while there is one. */
+  get workerPid(): number | undefined {
+    return this.#reader.workerPid;
+  }
+
+  maintain(): Promise<void> {
+    return this.#maintenance.maintain();
+  }
+
+  /** @returns rows that were imported @throws {ShadowError} SET_REFUSED */
+  importSet(set: string): Promise<number> {
+    return this.#maintenance.importSet(set);
+  }
+
+  async erase(tenant: string): Promise<void> {
+    await this.#maintenance.erase(tenant);
+    // A worker that answered holds pages of the files that are gone.
+    const old = this.#reader;
+    this.#reader = new ShadowReader(this.#directory, this.#limits);
+    await old.close();
+  }
+
+  async backup(directory: string): Promise<void> {
+    await this.flush();
+    await backupStore(this.#directory, directory);
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#maintenance.close();
+    await this.#writer.close();
+    await this.#reader.close();
+    this.#lock.release();
+  }
+}
+
+function takeLock(directory: string): StateLock {
+  try {
+    return StateLock.take(directory);
+  } catch (cause) {
+    if (cause instanceof AllocatorError) throw new ShadowError('STORE_IN_USE', cause.message, { cause });
+    throw unavailable(directory, cause);
+  }
+}
+
+function unavailable(directory: string, cause: unknown): ShadowError {
+  if (cause instanceof ShadowError) return cause;
+  return new ShadowError('STORE_UNAVAILABLE', `${directory} cannot be opened: ${(cause as Error).message}`, {
+    cause,
+  });
+}
+
+/** What a cut-off seal, merge or query left: no reader knows it. */
+function removeStrays(directory: string): void {
+  const { files, sealedSegment } = readManifest(directory);
+  rmSync(join(directory, WORK_FOLDER), { recursive: true, force: true });
+  mkdirSync(join(directory, WORK_FOLDER), { mode: 0o750 });
+  for (const segment of listSegments(join(directory, LOG_FOLDER))) {
+    if (segment <= sealedSegment) rmSync(join(directory, LOG_FOLDER, segmentName(segment)));
+  }
+  const known = new Set(files.map(({ path }) => path));
+  const sealed = join(directory, SEALED_FOLDER);
+  if (!existsSync(sealed)) return;
+  for (const entry of readdirSync(sealed, { recursive: true, withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name).slice(directory.length + 1);
+    if (entry.isFile() && !known.has(path)) rmSync(join(directory, path));
+  }
+}
+
+function remember<V>(map: Map<string, V>, key: string, value: V): void {
+  const [oldest] = map.keys();
+  if (map.size >= REMEMBERED_MAX && oldest !== undefined) map.delete(oldest);
+  map.set(key, value);
+}

@@ -1,0 +1,121 @@
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
+import { type DuckDBConnection, type DuckDBPreparedStatement, StatementType } from '@duckdb/node-api';
+import { ShadowError } from '../core/shadow.ts';
+import { ArrowStream } from './arrow-stream.ts';
+import { literal } from './columns.ts';
+import { LOG_FOLDER } from './layout.ts';
+import { LogTables } from './log-tables.ts';
+import { readManifest } from './manifest.ts';
+import { createViews } from './views.ts';
+
+/** Bytes gathered before they are sent on. */
+const PIECE_BYTES = 256 * 1024;
+/** Times the manifest may change under one look at the store. */
+const LOOKS_MAX = 10;
+
+/** Answers questions over the store as it is at the moment of the question. */
+export class WorkerQueries {
+  readonly #connection: DuckDBConnection;
+  readonly #directory: string;
+  #log: LogTables | undefined;
+  #seen = '';
+
+  constructor(connection: DuckDBConnection, directory: string) {
+    this.#connection = connection;
+    this.#directory = directory;
+  }
+
+  /**
+   * Bring the views up to date. A seal may happen meanwhile: what the manifest says counts only if it still says so once
+   * the log was read.
+   */
+  async #look(): Promise<LogTables> {
+    for (let look = 0; look < LOOKS_MAX; look += 1) {
+      const before = this.#manifestMark();
+      if (this.#log === undefined || before !== this.#seen) {
+        const manifest = readManifest(this.#directory);
+        this.#log = undefined;
+        const log = await LogTables.create(this.#connection, {
+          directory: join(this.#directory, LOG_FOLDER),
+          afterSegment: manifest.sealedSegment,
+          afterSequence: manifest.sealedSequence,
+        });
+        await log.refresh();
+        await createViews(this.#connection, this.#directory, manifest);
+        if (this.#manifestMark() !== before) continue;
+        this.#log = log;
+        this.#seen = before;
+        return log;
+      }
+      await this.#log.refresh();
+      if (this.#manifestMark() === before) return this.#log;
+    }
+    throw new ShadowError(
+      'STORE_UNAVAILABLE',
+      'The store changed too often to be looked at; repeat in a moment',
+    );
+  }
+
+  #manifestMark(): string {
+    const stat = statSync(join(this.#directory, 'manifest.json'), { bigint: true, throwIfNoEntry: false });
+    return stat === undefined ? 'none' : `${stat.ino} ${stat.mtimeNs} ${stat.size}`;
+  }
+
+  async countLog() {
+    const log = await this.#look();
+    return { rows: log.rows, damage: log.reader.damage, orphans: log.orphans };
+  }
+
+  /** @param send resolves when the next piece may be sent */
+  async query(sql: string, send: (piece: Uint8Array) => Promise<void>): Promise<{ rows: number }> {
+    await this.#look();
+    const prepared = await this.#prepare(sql);
+    const result = await prepared.stream();
+    const stream = new ArrowStream(result);
+    let pieces: Uint8Array[] = [stream.head];
+    let bytes = stream.head.byteLength;
+    let rows = 0;
+    for (
+      let chunk = await result.fetchChunk();
+      chunk !== null && chunk.rowCount > 0;
+      chunk = await result.fetchChunk()
+    ) {
+      rows += chunk.rowCount;
+      const piece = stream.piece(chunk);
+      pieces.push(piece);
+      bytes += piece.byteLength;
+      if (bytes < PIECE_BYTES) continue;
+      await send(Buffer.concat(pieces));
+      pieces = [];
+      bytes = 0;
+    }
+    await send(Buffer.concat([...pieces, stream.end]));
+    return { rows };
+  }
+
+  /** Write a result to a file in the store's work folder. */
+  async export(sql: string, format: 'parquet' | 'csv', path: string): Promise<{ rows: number }> {
+    await this.#look();
+    await this.#prepare(sql);
+    const how = format === 'parquet' ? 'FORMAT parquet, COMPRESSION zstd' : 'FORMAT csv, HEADER true';
+    const { rowsChanged } = await this.#connection.run(
+      `COPY (${sql.replace(/;\s*$/, '')}\n) TO ${literal(path)} (${how})`,
+    );
+    return { rows: rowsChanged };
+  }
+
+  /** One statement that only reads, or a refusal. */
+  async #prepare(sql: string): Promise<DuckDBPreparedStatement> {
+    const statements = await this.#connection.extractStatements(sql);
+    if (statements.count !== 1) {
+      throw new ShadowError('QUERY_REFUSED', `One SELECT at a time; this is ${statements.count} statements`);
+    }
+    const prepared = await statements.prepare(0);
+    const { statementType } = prepared;
+    if (statementType !== StatementType.SELECT && statementType !== StatementType.EXPLAIN) {
+      throw new ShadowError('QUERY_REFUSED', 'Only SELECT and EXPLAIN: a query changes nothing');
+    }
+    return prepared;
+  }
+}

@@ -1,0 +1,111 @@
+import { join } from 'node:path';
+import type { DuckDBConnection } from '@duckdb/node-api';
+import { literal } from './columns.ts';
+import { loadSet } from './import-set.ts';
+import { LOG_FOLDER } from './layout.ts';
+import { LogTables } from './log-tables.ts';
+import { readManifest, type SealedFile } from './manifest.ts';
+import { PartitionWriter } from './partitions.ts';
+import { bucketsSql } from './roll-up.ts';
+import type { Answers, Ask } from './worker-messages.ts';
+
+/**
+ * What changes the sealed files. Nothing here publishes: the files that are made stand beside the others, unknown to
+ * readers, until the writer's process lists them in the manifest. Cut off anywhere, a task leaves only files that the
+ * next opening removes.
+ */
+export class WorkerTasks {
+  readonly #connection: DuckDBConnection;
+  readonly #directory: string;
+
+  constructor(connection: DuckDBConnection, directory: string) {
+    this.#connection = connection;
+    this.#directory = directory;
+  }
+
+  async run(ask: Ask): Promise<Answers[Ask['kind']]> {
+    switch (ask.kind) {
+      case 'seal':
+        return await this.#seal(ask.through);
+      case 'merge':
+        return await this.#merge(ask);
+      case 'roll-up':
+        return await this.#rollUp(ask);
+      case 'erase':
+        return await this.#erase(ask);
+      case 'import':
+        return await this.#import(ask.set);
+      default:
+        throw new TypeError(`a writing worker cannot ${ask.kind}`);
+    }
+  }
+
+  #writer(purpose: 'seal' | 'keep'): PartitionWriter {
+    const { generation } = readManifest(this.#directory);
+    return new PartitionWriter(this.#connection, this.#directory, generation + 1, purpose);
+  }
+
+  async #seal(through: number): Promise<Answers['seal']> {
+    const { sealedSegment, sealedSequence } = readManifest(this.#directory);
+    const log = await LogTables.create(this.#connection, {
+      directory: join(this.#directory, LOG_FOLDER),
+      afterSegment: sealedSegment,
+      afterSequence: sealedSequence,
+      throughSegment: through,
+    });
+    await log.refresh();
+    const writer = this.#writer('seal');
+    await writer.writeAll('raw', 'log_points');
+    await writer.writeAll('inputs', 'log_input_rows');
+    const { damage, sequence } = log.reader;
+    const { orphans } = log;
+    // An empty log takes the place of this one, whose memory goes with it.
+    await LogTables.create(this.#connection, { directory: '', afterSegment: 0, afterSequence: 0 });
+    return { files: writer.files, sealedSequence: sequence, damage, orphans };
+  }
+
+  async #merge({ tier, files }: Extract<Ask, { kind: 'merge' }>): Promise<Answers['merge']> {
+    const writer = this.#writer('keep');
+    const [first] = files;
+    if (first !== undefined) await writer.write(tier, first.day, first.host, this.#read(files));
+    return { files: writer.files };
+  }
+
+  async #rollUp({ tier, files }: Extract<Ask, { kind: 'roll-up' }>): Promise<Answers['roll-up']> {
+    const writer = this.#writer('keep');
+    const [first] = files;
+    if (first === undefined) return { files: [] };
+    const source = this.#read(files);
+    const described = await this.#connection.runAndReadAll(`DESCRIBE SELECT * FROM ${source}`);
+    const columns = described.getRowsJson().map(([name]) => String(name));
+    await writer.write(tier, first.day, first.host, `(${bucketsSql(tier, columns, source)})`);
+    return { files: writer.files };
+  }
+
+  async #erase({ file, tenant }: Extract<Ask, { kind: 'erase' }>): Promise<Answers['erase']> {
+    const source = this.#read([file]);
+    const held = await this.#connection.runAndReadAll(
+      `SELECT count(*) FROM ${source} WHERE tenant = ${literal(tenant)}`,
+    );
+    if (Number(held.getRowsJson()[0]?.[0]) === 0) return { files: [file], held: false };
+    const writer = this.#writer('keep');
+    const rest = `(SELECT * FROM ${source} WHERE tenant IS DISTINCT FROM ${literal(tenant)})`;
+    await writer.write(file.tier, file.day, file.host, rest);
+    return { files: writer.files, held: true };
+  }
+
+  async #import(set: string): Promise<Answers['import']> {
+    const { name, rows, hasInputs } = await loadSet(this.#connection, set);
+    const writer = this.#writer('keep');
+    await writer.writeAll('raw', 'imported');
+    if (hasInputs) await writer.writeAll('inputs', 'imported_inputs');
+    for (const table of ['imported', 'imported_requests', 'imported_inputs'])
+      await this.#connection.run(`DROP TABLE IF EXISTS ${table}`);
+    return { files: writer.files, name, rows };
+  }
+
+  #read(files: readonly SealedFile[]): string {
+    const paths = files.map(({ path }) => literal(join(this.#directory, path)));
+    return `read_parquet([${paths.join(', ')}], union_by_name = true, hive_partitioning = false)`;
+  }
+}
