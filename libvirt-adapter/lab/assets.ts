@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { runCommand } from './command.ts';
 import { initramfs } from './initramfs.ts';
 import { collectModules, extractVmlinux } from './kernel.ts';
-import { DEFAULT_CACHE_DIR, ICOUNT_SOURCE, LAB_SOURCES } from './paths.ts';
+import { DEFAULT_CACHE_DIR, ICOUNT_HEADERS, ICOUNT_SOURCES, LAB_SOURCES } from './paths.ts';
 
 /** Raised when the assets' form changes in a way that the sources' hash does not show. */
 const ASSETS_VERSION = 1;
@@ -33,7 +33,12 @@ const PROGRAMS = [
     libraries: ['-lm'],
   },
   { name: 'sink', sources: ['host/sink.c'], flags: [] },
-  { name: 'icount.so', sources: [ICOUNT_SOURCE], flags: ['-fPIC', '-shared', '-fvisibility=hidden'] },
+  {
+    name: 'icount.so',
+    sources: ICOUNT_SOURCES,
+    headers: ICOUNT_HEADERS,
+    flags: ['-fPIC', '-shared', '-fvisibility=hidden'],
+  },
 ] as const;
 
 /** Files a lab is made of; all paths absolute. */

@@ -59,7 +59,7 @@ function plugin(guest: GuestState, files: DomainFiles, paths: LabPaths): string 
   const [file, out] = [files.icountPlugin, paths.icount(guest.name)].map((path) =>
     path.replaceAll(',', ',,'),
   );
-  const value = `file=${file},out=${out}`;
+  const value = [`file=${file}`, `out=${out}`, guest.icountArguments ?? []].flat().join(',');
   return `<qemu:commandline><qemu:arg value='-plugin'/><qemu:arg value='${xmlText(value)}'/></qemu:commandline>`;
 }
 

@@ -34,6 +34,8 @@ export interface GuestOptions {
   readonly diskMib?: number;
   /** False starts the guest without the instruction-count plugin. */
   readonly icount?: boolean;
+  /** What the plugin is told beside its file, as `every=1000000,classes=all`; nothing when absent. */
+  readonly icountArguments?: string;
 }
 
 export const GUEST_DEFAULTS = {

@@ -17,7 +17,9 @@ const root = packageRoot();
 
 /** C sources of what runs in the guest, next to it, and in QEMU. They are compiled when the lab is first used. */
 export const LAB_SOURCES = join(root, 'libvirt-adapter/lab');
-export const ICOUNT_SOURCE = join(root, 'libvirt-adapter/icount/icount.c');
+const icountFile = (name: string) => join(root, 'libvirt-adapter/icount', name);
+export const ICOUNT_SOURCES = ['icount.c', 'insn-class.c'].map(icountFile);
+export const ICOUNT_HEADERS = ['icount-file.h', 'insn-class.h', 'qemu-plugin-api.h'].map(icountFile);
 
 /** Built once and kept: kernel, initramfs, plugin. */
 export const DEFAULT_CACHE_DIR = join(root, 'dist/lab');

@@ -18,6 +18,7 @@ export interface GuestState {
   readonly virtioMemMib: number;
   readonly diskMib: number;
   readonly icount: boolean;
+  readonly icountArguments?: string;
   readonly bootMs: number;
 }
 
