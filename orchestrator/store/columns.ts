@@ -41,6 +41,7 @@ const INPUT_COLUMNS: readonly (readonly [name: string, type: string])[] = [
 const BUCKET_COLUMNS: readonly (readonly [name: string, type: string])[] = [
   ...POINT_COLUMNS.slice(0, 7),
   ['samples', 'BIGINT'],
+  ['censored', 'BIGINT'],
 ];
 
 export type TableKind = 'points' | 'buckets' | 'inputs';

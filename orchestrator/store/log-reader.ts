@@ -71,14 +71,18 @@ export class LogReader {
       if (kind === 'bad' || !isLast) this.damage.push({ segment: name, offset: from + offset, bytes, kind });
     }
     this.#offset = from + scan.end;
-    for (const { sequence, payload } of scan.frames) {
-      const table = tableFromIPC(payload);
-      const kind = table.schema.metadata.get('foreshade') as LogBatch['kind'];
-      if (kind !== 'contexts') {
-        if (sequence <= this.#sequence) continue;
-        this.#sequence = sequence;
-      }
-      yield { segment, sequence, kind, table };
+    const batches = scan.frames.map(({ sequence, payload }) => batchOf(segment, sequence, payload));
+    // Definitions first: they stand twice, and where the first is bad the second comes behind the rows that need it.
+    yield* batches.filter(({ kind }) => kind === 'contexts');
+    for (const batch of batches) {
+      if (batch.kind === 'contexts' || batch.sequence <= this.#sequence) continue;
+      this.#sequence = batch.sequence;
+      yield batch;
     }
   }
+}
+
+function batchOf(segment: number, sequence: number, payload: Uint8Array): LogBatch {
+  const table = tableFromIPC(payload);
+  return { segment, sequence, kind: table.schema.metadata.get('foreshade') as LogBatch['kind'], table };
 }

@@ -40,6 +40,7 @@ const RESERVED: ReadonlySet<string> = new Set([
   'time',
   'day',
   'samples',
+  'censored',
 ]);
 
 /** Rows of a layout's first buffer, and of its largest: 64 Ki rows of a profile are 5 MiB, a tenth of a second at full speed. */

@@ -195,9 +195,12 @@ export class LogWriter implements RowQueue {
     });
   }
 
-  /** Close the segment being written; resolves with the number of the last closed one once nothing more is added to it. */
+  /** Write what waits and close the segment; resolves with the number of the last closed one once nothing more is added to it. */
   async roll(): Promise<number> {
-    await this.#exclusively(() => this.#endSegment());
+    await this.#exclusively(async () => {
+      await this.#commit();
+      await this.#endSegment();
+    });
     return this.#nextSegment - 1;
   }
 

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { DuckDBConnection } from '@duckdb/node-api';
@@ -11,25 +12,16 @@ const LEVEL = { seal: 3, keep: 9 } as const;
 /** Rows of a row group, DuckDB's own default: smaller ones cost more to plan over than they save to read. */
 const ROW_GROUP_ROWS = 122_880;
 
-/** Writes Parquet files of one generation of the manifest, one per day and host. */
+/** Writes Parquet files, one per day and host. */
 export class PartitionWriter {
   readonly #connection: DuckDBConnection;
   readonly #directory: string;
-  readonly #generation: number;
   readonly #level: number;
-  #index = 0;
   readonly files: SealedFile[] = [];
 
-  /** @param generation of the manifest that will list the files; in their names, so that no name is used twice */
-  constructor(
-    connection: DuckDBConnection,
-    directory: string,
-    generation: number,
-    purpose: keyof typeof LEVEL,
-  ) {
+  constructor(connection: DuckDBConnection, directory: string, purpose: keyof typeof LEVEL) {
     this.#connection = connection;
     this.#directory = directory;
-    this.#generation = generation;
     this.#level = LEVEL[purpose];
   }
 
@@ -50,13 +42,9 @@ export class PartitionWriter {
   /** Write one file of one day and host; none when `source` is empty. */
   async write(tier: Tier, day: string, host: string, source: string): Promise<void> {
     const order = tier === 'inputs' ? 'name, text, number, time' : 'guest, axis, time';
-    const path = sealedPath(tier, day, host, this.#generation, this.#index);
-    this.#index += 1;
-    const work = join(
-      this.#directory,
-      WORK_FOLDER,
-      `${process.pid}-${this.#generation}-${this.#index}.parquet`,
-    );
+    const name = randomUUID();
+    const path = sealedPath(tier, day, host, name);
+    const work = join(this.#directory, WORK_FOLDER, `${name}.parquet`);
     await this.#connection.run(
       `COPY (SELECT * FROM ${source} ORDER BY ${order}) TO ${literal(work)} (FORMAT parquet, COMPRESSION zstd,
          COMPRESSION_LEVEL ${this.#level}, ROW_GROUP_SIZE ${ROW_GROUP_ROWS}, KV_METADATA { foreshade_schema: '${SCHEMA_VERSION}' })`,

@@ -1,7 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { extname, join } from 'node:path';
-import { ShadowError } from '../core/shadow.ts';
+import { ShadowError, type ShadowErrorCode } from '../core/shadow.ts';
 import type { Answers, Ask, FromWorker, WorkerOptions } from './worker-messages.ts';
 
 /** Memory of a worker beside its database: Node, a result under way, the log being read. */
@@ -31,7 +31,7 @@ export class WorkerClient {
   #nextId = 0;
   #watch: NodeJS.Timeout | undefined;
   #stderr = '';
-  #killedFor: string | undefined;
+  #killedFor: ShadowError | undefined;
   #closed = false;
 
   constructor(options: WorkerOptions) {
@@ -84,10 +84,7 @@ export class WorkerClient {
       }
       await answer;
     } finally {
-      if (!ended && this.#calls.has(id)) {
-        this.#send({ id, stop: true });
-        this.#send({ id, more: true });
-      }
+      if (this.#calls.has(id)) this.#stop(id);
       await end;
     }
   }
@@ -115,7 +112,12 @@ export class WorkerClient {
     child.send({ id, ask }, () => {}); // a worker that is gone rejects its calls when it exits
     const stop = (): void => this.#stop(id);
     signal?.addEventListener('abort', stop, { once: true });
-    const settled = answer.finally(() => signal?.removeEventListener('abort', stop));
+    const settled = answer
+      .catch((cause) => {
+        signal?.throwIfAborted();
+        throw cause;
+      })
+      .finally(() => signal?.removeEventListener('abort', stop));
     settled.catch(() => {});
     return { id, answer: settled };
   }
@@ -126,9 +128,11 @@ export class WorkerClient {
 
   #stop(id: number): void {
     this.#send({ id, stop: true });
-    this.#send({ id, more: true });
     setTimeout(() => {
-      if (this.#calls.has(id)) this.#kill('it did not stop when it was told to');
+      // Requests run in turn: only the first can be what holds the others up.
+      const [first] = this.#calls.keys();
+      if (first === id)
+        this.#kill('QUERY_LOST', 'A query that was given up did not stop; its process was ended');
     }, STOP_WITHIN_MS).unref();
   }
 
@@ -171,13 +175,9 @@ export class WorkerClient {
     if (this.#process !== child) return;
     clearInterval(this.#watch);
     this.#process = undefined;
+    const how = `(${signal ?? `exit ${code}`}); the store is intact ${this.#stderr}`.trim();
     const error =
-      this.#killedFor !== undefined
-        ? new ShadowError('QUERY_TOO_LARGE', this.#killedFor)
-        : new ShadowError(
-            'QUERY_LOST',
-            `The process that worked on it ended (${signal ?? `exit ${code}`}); the store is intact ${this.#stderr}`.trim(),
-          );
+      this.#killedFor ?? new ShadowError('QUERY_LOST', `The process that worked on it ended ${how}`);
     const calls = [...this.#calls.values()];
     this.#calls.clear();
     for (const call of calls) call.reject(error);
@@ -189,11 +189,12 @@ export class WorkerClient {
     if (pid === undefined) return;
     const most = this.#options.limits.memoryBytes + OWN_BYTES;
     const bytes = residentBytes(pid);
-    if (bytes > most) this.#kill(`The query took ${bytes} bytes of memory; it may have ${most}`);
+    if (bytes > most)
+      this.#kill('QUERY_TOO_LARGE', `The query took ${bytes} bytes of memory; it may have ${most}`);
   }
 
-  #kill(reason: string): void {
-    this.#killedFor = reason;
+  #kill(code: ShadowErrorCode, message: string): void {
+    this.#killedFor = new ShadowError(code, message);
     this.#process?.kill('SIGKILL');
   }
 

@@ -41,8 +41,7 @@ export class WorkerTasks {
   }
 
   #writer(purpose: 'seal' | 'keep'): PartitionWriter {
-    const { generation } = readManifest(this.#directory);
-    return new PartitionWriter(this.#connection, this.#directory, generation + 1, purpose);
+    return new PartitionWriter(this.#connection, this.#directory, purpose);
   }
 
   async #seal(through: number): Promise<Answers['seal']> {

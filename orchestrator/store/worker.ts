@@ -38,11 +38,21 @@ ready.catch(() => {}); // each request says so
 let wanted: (() => void) | undefined;
 let turn: Promise<void> = Promise.resolve();
 let current = -1;
+/** The request under way is no longer wanted: an interrupt alone does not reach a result that waits to be fetched. */
+let isStopped = false;
+/** Requests that were given up before their turn. */
+const unwanted = new Set<number>();
 
 process.on('message', (message: ToWorker) => {
   if ('ask' in message) turn = turn.then(() => answer(message));
-  else if ('more' in message) wanted?.();
-  else if (message.id === current) connection?.interrupt();
+  else if (message.id !== current) {
+    if ('stop' in message) unwanted.add(message.id);
+  } else if ('more' in message) wanted?.();
+  else {
+    isStopped = true;
+    wanted?.();
+    connection?.interrupt();
+  }
 });
 
 function tell(message: FromWorker): Promise<void> {
@@ -51,8 +61,10 @@ function tell(message: FromWorker): Promise<void> {
 
 async function answer({ id, ask }: Extract<ToWorker, { ask: unknown }>): Promise<void> {
   current = id;
+  isStopped = unwanted.delete(id);
   try {
     await ready;
+    if (isStopped) throw new ShadowError('QUERY_LOST', 'Its caller gave up');
     const result = await run(id, ask);
     await tell({ id, answer: result });
   } catch (cause) {
@@ -75,6 +87,7 @@ async function sendPiece(id: number, piece: Uint8Array): Promise<void> {
   });
   await tell({ id, piece });
   await more;
+  if (isStopped) throw new ShadowError('QUERY_LOST', 'Its caller gave up');
 }
 
 function failureOf(error: Error): Extract<FromWorker, { failure: unknown }>['failure'] {

@@ -1,0 +1,598 @@
+// Goal: sealing, merging, rolling up, retention, erasure, backup, import and export change where samples stand and never
+// which there are; questions that are wrong, too large or deadly end in an error and nothing else. Method: a real store in a
+// temporary folder, with its worker process; expectations worked by hand.
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { RecordBatchReader } from 'apache-arrow';
+import t from 'tap';
+import { ShadowError } from '../../orchestrator/core/shadow.ts';
+import { hashInput, inputKey } from '../../orchestrator/store/input-rules.ts';
+import { publishManifest, readManifest, type SealedFile } from '../../orchestrator/store/manifest.ts';
+import { ShadowReader } from '../../orchestrator/store/reader.ts';
+import { DiskShadowStore } from '../../orchestrator/store/store.ts';
+import { expired, isSettled, mergesDue, rollUpsDue } from '../../orchestrator/store/upkeep.ts';
+import { bytesOf, NOON_MS, newFolder, newStore, pointAt, rowsOf } from './store-fixture.ts';
+
+const DAY_MS = 86_400_000;
+
+async function refusal(work: Promise<unknown>): Promise<string> {
+  try {
+    await work;
+    return 'none';
+  } catch (error) {
+    return error instanceof ShadowError ? error.code : String(error);
+  }
+}
+
+t.test('a point comes back as it was recorded, from the log and from Parquet', async (t) => {
+  const store = newStore(t);
+  store.record(
+    pointAt(0.001, {
+      axis: 'instructions',
+      instructionsAt: 2 ** 52 + 1,
+      tenant: "o'neil",
+      requestId: 'r-1',
+      workload: 'encode',
+      inputs: {
+        rows: { kind: 'number', value: 2e6 },
+        mode: { kind: 'category', value: 'fast' },
+        note: { kind: 'text', value: 'ünïcode "quoted"' },
+      },
+      profile: { cpuMillicores: 1500.5, memoryBytes: 0 },
+      classes: { branch: 7, 'float-simd': 9 },
+      granted: { cpuMillicores: 2000, vcpuCount: 2 },
+      flags: ['censored', 'gap'],
+    }),
+  );
+  store.record(pointAt(1, { host: 'höst/2' }));
+  await store.flush();
+  const ask = () => rowsOf(store.query('SELECT * FROM shadow ORDER BY time'));
+  const askInputs = () =>
+    rowsOf(store.query("SELECT request_id FROM inputs WHERE name = 'rows' AND number = 2e6"));
+  const fromLog = await ask();
+  t.match(fromLog[0], {
+    time: NOON_MS + 1,
+    axis: 'instructions',
+    guest: 'g1',
+    host: 'h1',
+    tenant: "o'neil",
+    request_id: 'r-1',
+    workload: 'encode',
+    period_ms: 1000,
+    instructions_at: 2 ** 52 + 1,
+    flags: 'gap,censored',
+    cpu_millicores: 1500.5,
+    memory_bytes: 0,
+    net_rx_bytes_per_s: null,
+    instructions_branch: 7,
+    instructions_float_simd: 9,
+    instructions_crypto: null,
+    granted_cpu_millicores: 2000,
+    granted_vcpu_count: 2,
+    granted_memory_bytes: null,
+  });
+  t.match(fromLog[1], {
+    host: 'höst/2',
+    tenant: null,
+    request_id: null,
+    flags: '',
+    granted_cpu_millicores: null,
+  });
+  t.strictSame(await askInputs(), [{ request_id: 'r-1' }]);
+  await store.maintain();
+  t.strictSame(await ask(), fromLog, 'sealed');
+  t.strictSame(await askInputs(), [{ request_id: 'r-1' }]);
+  const stats = await store.stats();
+  t.match(stats, { log: { rows: 0 }, damage: [] });
+  t.strictSame(stats.tiers.map(({ tier, rows }) => [tier, rows]), [['raw', 2], ['minute', 2], ['hour', 2], ['inputs', 3]]); // biome-ignore format: a table
+});
+
+t.test('samples stand in one place through seals, merges and late ones', async (t) => {
+  const store = newStore(t);
+  let n = 0;
+  const count = async (): Promise<unknown> =>
+    (
+      await rowsOf(
+        store.query('SELECT count(*) AS rows, count(DISTINCT cpu_millicores) AS numbers FROM shadow'),
+      )
+    )[0];
+  for (let seal = 0; seal < 5; seal += 1) {
+    for (const end = n + 50; n < end; n += 1) store.record(pointAt(n));
+    await store.flush();
+    t.strictSame(await count(), { rows: n, numbers: n }, 'in the log');
+    await store.maintain();
+    t.strictSame(await count(), { rows: n, numbers: n }, 'sealed');
+  }
+  const { tiers } = await store.stats();
+  t.equal(tiers[0]?.files, 1, 'a day that is over is one file');
+  const layout = store.layout(['other_metric']);
+  layout.append(
+    store.context({ guest: 'g2', host: 'h1', axis: 'seconds' }),
+    NOON_MS,
+    1000,
+    Number.NaN,
+    0,
+    [42],
+  );
+  await store.flush();
+  await store.maintain();
+  t.strictSame(
+    await rowsOf(store.query("SELECT other_metric, cpu_millicores FROM shadow WHERE guest = 'g2'")),
+    [{ other_metric: 42, cpu_millicores: null }],
+  );
+});
+
+t.test('rolled-up tiers hold min, mean, max, p95 and count', async (t) => {
+  const store = newStore(t);
+  // Two minutes of one guest: 0 to 59 and 60 to 119 millicores; a request in the first half minute.
+  for (let n = 0; n < 120; n += 1)
+    store.record(pointAt(n, n < 30 ? { requestId: 'r1', flags: ['censored'] } : {}));
+  await store.maintain();
+  const minutes = await rowsOf(
+    store.query(`SELECT time, request_id, samples, censored, cpu_millicores_min AS lo, cpu_millicores_mean AS mean,
+      cpu_millicores_max AS hi, cpu_millicores_p95 AS p95, cpu_millicores_count AS count, memory_bytes_count AS none
+      FROM shadow_minute ORDER BY time, request_id`),
+  );
+  const minute = (
+    at: number,
+    request: string | null,
+    lo: number,
+    hi: number,
+    p95: number,
+    censored: number,
+  ) => ({
+    time: NOON_MS + at * 60_000,
+    request_id: request,
+    samples: hi - lo + 1,
+    censored,
+    lo,
+    mean: (lo + hi) / 2,
+    hi,
+    p95,
+    count: hi - lo + 1,
+    none: 0,
+  });
+  // The p95 of k values in order is the one at place ceil(0.95 k).
+  t.strictSame(minutes, [
+    minute(0, 'r1', 0, 29, 28, 30),
+    minute(0, null, 30, 59, 58, 0),
+    minute(1, null, 60, 119, 116, 0),
+  ]);
+  const hours = await rowsOf(
+    store.query('SELECT time, samples, cpu_millicores_max AS hi FROM shadow_hour WHERE request_id IS NULL'),
+  );
+  t.strictSame(hours, [{ time: NOON_MS, samples: 90, hi: 119 }]);
+  store.record(pointAt(120));
+  await store.flush();
+  await store.maintain();
+  const [late] = await rowsOf(
+    store.query('SELECT max(time) AS last, sum(samples) AS samples FROM shadow_minute'),
+  );
+  t.strictSame(late, { last: NOON_MS + 120_000, samples: 121 }, 'a late point renews its day');
+});
+
+t.test('what is due: merges, roll-ups and expiry', async (t) => {
+  const file = (path: string, more: Partial<SealedFile> = {}): SealedFile => ({
+    path,
+    tier: 'raw',
+    day: '2026-01-31',
+    host: 'h1',
+    rows: 1000,
+    bytes: 100,
+    fromMs: NOON_MS,
+    toMs: NOON_MS,
+    schema: 1,
+    ...more,
+  });
+  const manifest = (...files: SealedFile[]) => ({ ...readManifest('none'), files });
+  const paths = (files: readonly SealedFile[]) => files.map(({ path }) => path).join('');
+  const over = NOON_MS + DAY_MS;
+  t.equal(isSettled('2026-01-31', Date.UTC(2026, 1, 1, 0, 59)), false);
+  t.equal(isSettled('2026-01-31', Date.UTC(2026, 1, 1, 1)), true);
+  const four = ['a', 'b', 'c', 'd'].map((path) => file(path));
+  t.strictSame(mergesDue(manifest(...four.slice(1)), NOON_MS), [], 'three of a size wait for a fourth');
+  t.strictSame(mergesDue(manifest(...four, file('e', { rows: 1e6 })), NOON_MS).map(paths), ['abcd']);
+  t.strictSame(
+    mergesDue(manifest(...four, file('e', { rows: 1e6 })), over).map(paths),
+    ['abcde'],
+    'a day that is over',
+  );
+  t.strictSame(mergesDue(manifest(file('a'), file('b', { host: 'h2' })), over), [], 'one file each');
+  t.strictSame(rollUpsDue(manifest(file('a')), NOON_MS), [], 'the day goes on');
+  t.strictSame(
+    rollUpsDue(manifest(file('a')), over).map(({ tier }) => tier),
+    ['minute', 'hour'],
+  );
+  const minute = file('m', { tier: 'minute', points: 1000 });
+  t.strictSame(
+    rollUpsDue(manifest(file('a'), minute), over).map(({ tier }) => tier),
+    ['hour'],
+  );
+  t.match(rollUpsDue(manifest(file('a', { rows: 1001 }), minute), over)[0], {
+    tier: 'minute',
+    old: [{ path: 'm' }],
+  });
+  t.strictSame(
+    rollUpsDue(manifest(file('a', { rows: 10 }), { ...minute, points: 11 }), over).length,
+    1,
+    'retention took some',
+  );
+  const old = file('o', { toMs: NOON_MS - 1000 });
+  const all = manifest(file('a'), old, { ...minute, toMs: NOON_MS - 5000 });
+  t.strictSame(expired(all, {}, NOON_MS), []);
+  t.equal(paths(expired(all, { rawMs: 500 }, NOON_MS)), 'o');
+  t.equal(paths(expired(all, { minuteMs: 500 }, NOON_MS)), 'm');
+  t.equal(paths(expired(all, { bytesMax: 299 }, NOON_MS)), 'o', 'the oldest of the finest first');
+  t.equal(paths(expired(all, { bytesMax: 100 }, NOON_MS)), 'oa');
+});
+
+t.test('retention drops files, and what was rolled up stays', async (t) => {
+  const directory = newFolder(t);
+  const store = newStore(t, { directory, retention: { rawMs: 1000 } });
+  store.record(pointAt(0));
+  await store.flush();
+  await store.maintain();
+  t.strictSame(
+    await rowsOf(
+      store.query('SELECT (SELECT count(*) FROM shadow) AS raw, (SELECT count(*) FROM shadow_hour) AS hours'),
+    ),
+    [{ raw: 0, hours: 1 }],
+  );
+  t.strictSame(
+    parquetFiles(directory)
+      .map((path) => path.split('/')[0])
+      .sort(),
+    ['hour', 'minute'],
+  );
+});
+
+function parquetFiles(directory: string): string[] {
+  return readdirSync(join(directory, 'parquet'), { recursive: true, encoding: 'utf8' }).filter((name) =>
+    name.endsWith('.parquet'),
+  );
+}
+
+t.test('one tenant is erased from every tier and the log, and nobody else', async (t) => {
+  const directory = newFolder(t);
+  const store = newStore(t, { directory });
+  const inputs = { secret: { kind: 'text', value: 'of acme only' } } as const;
+  for (const [n, tenant] of ['acme', 'other', 'acme'].entries()) {
+    store.record(pointAt(n, { tenant, requestId: `r${n}`, inputs: tenant === 'acme' ? inputs : {} }));
+  }
+  await store.maintain();
+  store.record(pointAt(3, { tenant: 'acme', requestId: 'r3', inputs }));
+  store.record(pointAt(4));
+  await store.flush();
+  await store.erase('acme');
+  t.strictSame(await rowsOf(store.query('SELECT tenant, cpu_millicores AS n FROM shadow ORDER BY n')), [
+    { tenant: 'other', n: 1 },
+    { tenant: null, n: 4 },
+  ]);
+  for (const view of ['inputs', 'shadow_minute', 'shadow_hour'])
+    t.strictSame(await rowsOf(store.query(`SELECT * FROM ${view} WHERE tenant = 'acme'`)), [], view);
+  await store.maintain();
+  const [left] = await rowsOf(
+    store.query(
+      "SELECT (SELECT count(*) FROM shadow) AS points, (SELECT count(*) FROM shadow_minute WHERE tenant = 'acme') AS minutes",
+    ),
+  );
+  t.strictSame(left, { points: 2, minutes: 0 });
+  const grep = spawnSync('grep', ['-rlaE', 'acme', directory], { encoding: 'utf8' });
+  t.equal(grep.stdout, '', 'no file has its name');
+  t.strictSame(readManifest(directory).erasing, []);
+});
+
+t.test('an erasure that was cut off is finished by the next upkeep', async (t) => {
+  const directory = newFolder(t);
+  const store = newStore(t, { directory });
+  store.record(pointAt(0, { tenant: 'acme' }));
+  await store.maintain();
+  await publishManifest(directory, { ...readManifest(directory), erasing: ['acme'] });
+  await store.maintain();
+  t.strictSame(await rowsOf(store.query('SELECT count(*) AS points FROM shadow')), [{ points: 0 }]);
+});
+
+t.test('a backup made while writing goes on holds what was acknowledged before it', async (t) => {
+  const folder = newFolder(t);
+  const store = newStore(t);
+  let n = 0;
+  const add = (count: number): void => {
+    for (const end = n + count; n < end; n += 1) store.record(pointAt(n));
+  };
+  add(100);
+  await store.maintain();
+  add(100);
+  await store.flush();
+  const goesOn = setInterval(() => add(10), 5);
+  await store.backup(join(folder, 'copy'));
+  clearInterval(goesOn);
+  await t.rejects(store.backup(join(folder, 'copy')), { code: 'STORE_UNAVAILABLE' }, 'not over another');
+  const copy = newStore(t, { directory: join(folder, 'copy') });
+  const [found = {}] = await rowsOf(
+    copy.query('SELECT count(*) AS rows, max(cpu_millicores) AS last FROM shadow'),
+  );
+  t.ok(Number(found.rows) >= 200);
+  t.equal(Number(found.last), Number(found.rows) - 1, 'once and in order');
+  copy.record(pointAt(5000));
+  await copy.flush();
+  await copy.maintain();
+});
+
+t.test('inputs are kept, hashed or redacted by rule', async (t) => {
+  const directory = newFolder(t);
+  const inputRules = [
+    { name: 'public*', action: 'keep' },
+    { tenant: 'acme', name: 'user', action: 'hash' },
+    { tenant: 'acme', name: '*', action: 'redact' },
+  ] as const;
+  const store = newStore(t, { directory, inputRules });
+  const params = {
+    user: { kind: 'category', value: 'mary' },
+    rows: { kind: 'number', value: 7 },
+    public_rows: { kind: 'number', value: 8 },
+  } as const;
+  for (const tenant of ['acme', 'other'])
+    store.recordInputs({ atMs: NOON_MS, requestId: tenant, guest: 'g1', host: 'h1', tenant, params });
+  await store.flush();
+  const hashed = hashInput(inputKey(directory), 'mary');
+  t.match(hashed, /^[0-9a-f]{32}$/);
+  const row = (name: string, text: string | null, number: number | null) => ({ name, text, number });
+  const of = (tenant: string) =>
+    rowsOf(store.query(`SELECT name, text, number FROM inputs WHERE tenant = '${tenant}' ORDER BY name`));
+  t.strictSame(await of('acme'), [
+    row('public_rows', null, 8),
+    row('rows', null, null),
+    row('user', hashed, null),
+  ]);
+  t.strictSame(await of('other'), [
+    row('public_rows', null, 8),
+    row('rows', null, 7),
+    row('user', 'mary', null),
+  ]);
+});
+
+t.test('questions that are not taken, and those that end badly', async (t) => {
+  const store = newStore(t, {
+    limits: { threads: 1, memoryBytes: 64 * 1024 * 1024, spillBytes: 1024 * 1024 },
+  });
+  store.record(pointAt(0));
+  await store.flush();
+  const ask = (sql: string, signal?: AbortSignal) => rowsOf(store.query(sql, signal));
+  for (const sql of [
+    'SELEC 1',
+    'SELECT nothing FROM shadow',
+    'SELECT 1; SELECT 2',
+    'DROP VIEW shadow',
+    "COPY (SELECT 1) TO 'x.csv'",
+    "SET memory_limit = '9GB'",
+    "SELECT * FROM read_text('/etc/hostname')",
+    "ATTACH 'x.db'",
+  ])
+    t.equal(await refusal(ask(sql)), 'QUERY_REFUSED', sql);
+  t.equal(
+    await refusal(
+      ask("SELECT count(*) FROM (SELECT DISTINCT hash(range) || repeat('x', 99) FROM range(20000000))"),
+    ),
+    'QUERY_TOO_LARGE',
+  );
+  t.strictSame(await ask('SELECT count(*) AS n FROM shadow'), [{ n: 1 }], 'the next one is answered');
+  const { workerPid } = store;
+  t.type(workerPid, 'number');
+  const lost = refusal(
+    ask('SELECT count(*) FROM range(1000000000) a JOIN range(1000) b ON a.range % 7 = b.range'),
+  );
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  process.kill(workerPid ?? 0, 'SIGKILL');
+  t.equal(await lost, 'QUERY_LOST', 'its process was killed');
+  t.strictSame(await ask('SELECT count(*) AS n FROM shadow'), [{ n: 1 }], 'another process answers');
+  const aborted = new AbortController();
+  const stopped = refusal(
+    ask(
+      'SELECT count(*) FROM range(1000000000) a JOIN range(1000) b ON a.range % 7 = b.range',
+      aborted.signal,
+    ),
+  );
+  setTimeout(() => aborted.abort(), 200);
+  t.not(await stopped, 'none', 'its caller gave up');
+  for await (const _ of store.query('SELECT * FROM range(1000000)')) break;
+  t.strictSame(
+    await ask('SELECT count(*) AS n FROM shadow'),
+    [{ n: 1 }],
+    'a caller that stops reading holds nothing up',
+  );
+});
+
+t.test('an answer is an Arrow stream of plain types', async (t) => {
+  const store = newStore(t);
+  const sql = `SELECT 1::TINYINT AS a, 2::BIGINT AS b, 1.5::DOUBLE AS c, 'x' AS d, true AS e, DATE '2026-01-31' AS f, sum(range) AS g,
+    1.25::DECIMAL(9, 2) AS h, [1, NULL] AS i, NULL::INTEGER AS j, INTERVAL 1 DAY AS k FROM range(3)`;
+  const [row] = await rowsOf(store.query(sql));
+  t.match(row, {
+    a: 1,
+    b: 2,
+    c: 1.5,
+    d: 'x',
+    e: true,
+    f: Date.UTC(2026, 0, 31),
+    g: 3,
+    h: 1.25,
+    i: '[1,null]',
+    j: null,
+  });
+  const reader = RecordBatchReader.from(
+    await bytesOf(store.query('SELECT CASE WHEN range % 2 = 0 THEN range END AS n FROM range(100000)')),
+  );
+  let rows = 0;
+  let nulls = 0;
+  for (const batch of reader) {
+    rows += batch.numRows;
+    nulls += batch.getChild('n')?.nullCount ?? 0;
+  }
+  t.strictSame({ rows, nulls }, { rows: 100_000, nulls: 50_000 });
+  t.strictSame(await rowsOf(store.query('SELECT 1 AS n WHERE false')), []);
+});
+
+t.test('a series set and a request set are imported once', async (t) => {
+  const folder = newFolder(t);
+  const set = (name: string, facts: object, file: string, text: string): string => {
+    const path = join(folder, name);
+    mkdirSync(path);
+    writeFileSync(join(path, 'dataset.json'), JSON.stringify({ name, ...facts }));
+    writeFileSync(join(path, file), gzipSync(text));
+    return path;
+  };
+  const series = set(
+    's',
+    { kind: 'series', step_seconds: 300, profile: { load: 'cpu_millicores' } },
+    'series.csv.gz',
+    'series,t,load,mem\n01,1375308000,1.5,7\n01,1375308300,,8\nb,1375394400,2,\n',
+  );
+  const requests = set(
+    'r',
+    { kind: 'requests', parameters: { p_n: 'input size (bytes read)' } },
+    'requests.csv.gz',
+    'id,submit_s,workload,p_kind,p_n,requested_memory_bytes,used_memory_bytes,runtime_s\nq1,1000,w,a,5,100,90,10\nq2,2000,w,b,,200,190,20.5\n',
+  );
+  const store = newStore(t);
+  t.equal(await store.importSet(series), 3);
+  t.equal(await store.importSet(requests), 2);
+  t.strictSame(
+    await rowsOf(
+      store.query(
+        "SELECT guest, time, period_ms, cpu_millicores, mem, flags FROM shadow WHERE host = 's' ORDER BY guest, time",
+      ),
+    ),
+    [
+      {
+        guest: '01',
+        time: 1375308000_000,
+        period_ms: 300_000,
+        cpu_millicores: 1.5,
+        mem: 7,
+        flags: 'imported',
+      },
+      {
+        guest: '01',
+        time: 1375308300_000,
+        period_ms: 300_000,
+        cpu_millicores: null,
+        mem: 8,
+        flags: 'imported',
+      },
+      {
+        guest: 'b',
+        time: 1375394400_000,
+        period_ms: 300_000,
+        cpu_millicores: 2,
+        mem: null,
+        flags: 'imported',
+      },
+    ],
+  );
+  t.strictSame(
+    await rowsOf(
+      store.query(
+        "SELECT request_id, time, period_ms, used_memory_bytes AS used FROM shadow WHERE host = 'r' ORDER BY time",
+      ),
+    ),
+    [
+      { request_id: 'q1', time: 1010_000, period_ms: 10_000, used: 90 },
+      { request_id: 'q2', time: 2020_500, period_ms: 20_500, used: 190 },
+    ],
+  );
+  t.strictSame(
+    await rowsOf(
+      store.query('SELECT request_id, name, kind, text, number FROM inputs ORDER BY request_id, name'),
+    ),
+    [
+      { request_id: 'q1', name: 'kind', kind: 'category', text: 'a', number: null },
+      { request_id: 'q1', name: 'n', kind: 'size', text: null, number: 5 },
+      { request_id: 'q2', name: 'kind', kind: 'category', text: 'b', number: null },
+    ],
+  );
+  t.equal(await refusal(store.importSet(series)), 'SET_REFUSED', 'again');
+  t.equal(await refusal(store.importSet(join(folder, 'none'))), 'SET_REFUSED');
+  t.equal(
+    await refusal(store.importSet(set('x', { kind: 'raw-requests' }, 'requests.csv.gz', 'a\n1\n'))),
+    'SET_REFUSED',
+  );
+  t.strictSame((await store.stats()).imports, ['s', 'r']);
+});
+
+t.test(
+  'every set of the development data that has a known form is imported',
+  { skip: process.env.FORESHADE_DATA === undefined && 'FORESHADE_DATA is not set' },
+  async (t) => {
+    const data = process.env.FORESHADE_DATA ?? '';
+    const store = newStore(t);
+    for (const name of [
+      'kepler_counters_v06',
+      'google2019_tasks',
+      'asd_dev',
+      'nextflow_dev',
+      'wfinstances_makeflow',
+    ]) {
+      const { rows, kind } = JSON.parse(readFileSync(join(data, name, 'dataset.json'), 'utf8'));
+      const imported = await store.importSet(join(data, name));
+      if (kind !== 'labelled-series') t.equal(imported, rows, name);
+      t.ok(imported > 0);
+    }
+  },
+);
+
+t.test('answers are exported as Parquet and CSV', async (t) => {
+  const folder = newFolder(t);
+  const directory = join(folder, 'store');
+  const store = newStore(t, { directory });
+  for (let n = 0; n < 3; n += 1) store.record(pointAt(n));
+  await store.flush();
+  const reader = new ShadowReader(directory);
+  t.teardown(() => reader.close());
+  t.equal(
+    await reader.export(
+      'SELECT cpu_millicores AS n FROM shadow ORDER BY time;',
+      'csv',
+      join(folder, 'x.csv'),
+    ),
+    3,
+  );
+  t.equal(readFileSync(join(folder, 'x.csv'), 'utf8'), 'n\n0.0\n1.0\n2.0\n');
+  await reader.export('SELECT * FROM shadow', 'parquet', join(folder, 'x.parquet'));
+  t.equal(readFileSync(join(folder, 'x.parquet')).subarray(0, 4).toString(), 'PAR1');
+  t.equal(await refusal(reader.export('DROP VIEW shadow', 'csv', join(folder, 'y.csv'))), 'QUERY_REFUSED');
+  t.notOk(existsSync(join(folder, 'y.csv')));
+});
+
+t.test('a store has one writer, and is not opened by an older version', async (t) => {
+  const directory = newFolder(t);
+  const store = newStore(t, { directory });
+  t.throws(() => DiskShadowStore.open({ directory }), { code: 'STORE_IN_USE' });
+  store.record(pointAt(0));
+  await store.maintain();
+  await publishManifest(directory, readManifest(directory));
+  await store.close();
+  const manifest = JSON.parse(readFileSync(join(directory, 'manifest.json'), 'utf8'));
+  writeFileSync(join(directory, 'manifest.json'), JSON.stringify({ ...manifest, schema: 99 }));
+  t.throws(() => DiskShadowStore.open({ directory }), { code: 'STORE_TOO_NEW' });
+  writeFileSync(join(directory, 'manifest.json'), '{"half');
+  t.throws(() => DiskShadowStore.open({ directory }), { code: 'STORE_UNAVAILABLE' });
+  writeFileSync(join(directory, 'manifest.json'), JSON.stringify(manifest));
+  writeFileSync(join(directory, 'parquet', 'stray.parquet'), 'left by a seal that was cut off');
+  const again = DiskShadowStore.open({ directory });
+  t.strictSame(await rowsOf(again.query('SELECT count(*) AS n FROM shadow')), [{ n: 1 }]);
+  t.equal(parquetFiles(directory).includes('stray.parquet'), false);
+  await again.close();
+});
+
+t.test('a clock that steps back changes nothing but the times', async (t) => {
+  const store = newStore(t);
+  for (const second of [0, 1, -3600, -3599, 2]) store.record(pointAt(second));
+  await store.flush();
+  const ask = () => rowsOf(store.query('SELECT cpu_millicores AS n FROM shadow ORDER BY time'));
+  const expected = [-3600, -3599, 0, 1, 2].map((n) => ({ n }));
+  t.strictSame(await ask(), expected);
+  await store.maintain();
+  t.strictSame(await ask(), expected);
+});
