@@ -71,7 +71,7 @@ export class Maintenance {
         alsoBelow: [folder],
       });
       try {
-        const { files, name, rows } = await worker.ask({ kind: 'import', set: folder });
+        const { files, name, rows } = await worker.ask({ kind: 'load-set', set: folder });
         const manifest = readManifest(this.#directory);
         if (manifest.imports.includes(name)) {
           this.#unlisted.push(...files.map(({ path }) => path));

@@ -29,7 +29,7 @@ export type Ask =
   | { readonly kind: 'merge'; readonly tier: Tier; readonly files: readonly SealedFile[] }
   | { readonly kind: 'roll-up'; readonly tier: 'minute' | 'hour'; readonly files: readonly SealedFile[] }
   | { readonly kind: 'erase'; readonly file: SealedFile; readonly tenant: string }
-  | { readonly kind: 'import'; readonly set: string };
+  | { readonly kind: 'load-set'; readonly set: string };
 
 /** What it answers to each. */
 export interface Answers {
@@ -49,7 +49,7 @@ export interface Answers {
   readonly 'roll-up': Made;
   /** `held`: the tenant stood in the file; `files` is what is left of it, if anything. */
   readonly erase: Made & { readonly held: boolean };
-  readonly import: Made & { readonly name: string; readonly rows: number };
+  readonly 'load-set': Made & { readonly name: string; readonly rows: number };
 }
 
 export type ToWorker =

@@ -33,8 +33,8 @@ export class WorkerTasks {
         return await this.#rollUp(ask);
       case 'erase':
         return await this.#erase(ask);
-      case 'import':
-        return await this.#import(ask.set);
+      case 'load-set':
+        return await this.#loadSet(ask.set);
       default:
         throw new TypeError(`a writing worker cannot ${ask.kind}`);
     }
@@ -93,7 +93,7 @@ export class WorkerTasks {
     return { files: writer.files, held: true };
   }
 
-  async #import(set: string): Promise<Answers['import']> {
+  async #loadSet(set: string): Promise<Answers['load-set']> {
     const { name, rows, hasInputs } = await loadSet(this.#connection, set);
     const writer = this.#writer('keep');
     await writer.writeAll('raw', 'imported');
