@@ -171,14 +171,14 @@ static void run_callback(const struct callback *callback, unsigned vcpu) {
 }
 
 static void translate(void) {
+  /* Now and then all code is of one class and in the longest blocks: what gathers the classes is then at its limit. */
+  bool is_uniform = below(3) == 0;
+  unsigned common = below(INSN_CLASSES);
   for (struct qemu_plugin_tb *tb = blocks; tb < blocks + BLOCKS; ++tb) {
     tb->callback_count = 0;
-    /* Short blocks, as code has them, and some of the longest; every eighth of one class only. */
-    tb->count = below(8) == 0 ? 1 + below(INSNS_MAX) : 1 + below(12);
-    unsigned only = below(8) == 0 ? below(INSN_CLASSES + 1) : INSN_CLASSES + 1;
-    for (size_t i = 0; i < tb->count; ++i) {
-      tb->insns[i] = SAMPLES[only <= INSN_CLASSES ? only : below(INSN_CLASSES + 1)];
-    }
+    bool is_long = is_uniform || below(8) == 0;
+    tb->count = is_uniform ? INSNS_MAX - below(2) : 1 + below(is_long ? INSNS_MAX : 12);
+    for (size_t i = 0; i < tb->count; ++i) tb->insns[i] = SAMPLES[is_uniform ? common : below(INSN_CLASSES + 1)];
     on_translation(1, tb);
   }
 }
