@@ -173,6 +173,7 @@ export async function startDaemon(paths: LabPaths, holder: HostProcess): Promise
       String(holder.pid),
       '--mount',
       '--net',
+      '--root', // else a lab in a chroot would start the libvirtd outside it
       'libvirtd',
       '-f',
       '/etc/libvirt/libvirtd.conf',

@@ -1,4 +1,4 @@
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, readFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
 /** Programs the lab calls, and the Debian package of each. */
@@ -25,6 +25,12 @@ function isAccessible(path: string, mode: number): boolean {
   }
 }
 
+/** False in a chroot into a plain folder: its mounts cannot be made private. Source: proc(5), mountinfo's fifth field. */
+function isRootMounted(): boolean {
+  const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n');
+  return mounts.some((line) => line.split(' ')[4] === '/');
+}
+
 /**
  * Why a lab cannot run on this host, in one sentence, or undefined when it can. Tests skip with it as their reason.
  */
@@ -38,6 +44,8 @@ export function labUnavailableReason(): string | undefined {
     const names = missing.map(([program, name]) => `${program} (package ${name})`);
     return `the lab needs ${names.join(', ')}`;
   }
+  if (!isRootMounted())
+    return 'the lab needs a root that is a mount point: in a chroot, bind its folder to itself first';
   if (!isAccessible('/dev/net/tun', constants.R_OK | constants.W_OK))
     return 'the lab needs /dev/net/tun for its taps';
   return undefined;
