@@ -29,13 +29,18 @@ const KEY_BYTES = 32;
 /** Characters of a hash: 128 bits, in hexadecimal. */
 export const HASH_CHARS = 32;
 
+/** The store's key, if it has one: without a rule that hashes none is made. */
+export function heldInputKey(directory: string): string | undefined {
+  const held = textOf(join(directory, KEY_FILE));
+  return held?.length === 2 * KEY_BYTES ? held : undefined;
+}
+
 /** The store's own key: equal inputs have equal hashes here, and others elsewhere. Made when it is not there. */
 export function inputKey(directory: string): string {
-  const path = join(directory, KEY_FILE);
-  const held = textOf(path);
-  if (held !== undefined && held.length === 2 * KEY_BYTES) return held;
+  const held = heldInputKey(directory);
+  if (held !== undefined) return held;
   const key = randomBytes(KEY_BYTES).toString('hex');
-  const file = openSync(path, 'w', 0o600);
+  const file = openSync(join(directory, KEY_FILE), 'w', 0o600);
   try {
     writeSync(file, key);
     fsyncSync(file);

@@ -175,7 +175,7 @@ export class LogWriter implements RowQueue {
 
   accepted(): void {
     this.#accepted += 1;
-    if (this.#timer === undefined && !this.#committing) this.#schedule(this.#untilNext());
+    if (!this.#committing) this.#schedule(this.#untilNext());
   }
 
   dropped(): void {
@@ -207,13 +207,14 @@ export class LogWriter implements RowQueue {
   /** Write what waits, once more if the disk takes nothing, and end. Rows that could not be written are lost, and counted. */
   async close(): Promise<void> {
     if (this.#state === 'closed') return;
-    clearTimeout(this.#timer);
     await this.#exclusively(async () => {
       while (this.#batch !== undefined || this.#hasWaiting()) if (!(await this.#commit())) break;
       await this.#endSegment();
     });
+    clearTimeout(this.#timer);
     const lost = this.#accepted - this.#acknowledged;
     this.#dropped += lost;
+    for (const layout of this.#layouts) layout.cut(); // no buffer is left that would take a row
     this.#setState('closed', lost > 0 ? `${lost} rows could not be written: ${this.#reason}` : undefined);
     const error = new ShadowError(
       'STORE_UNAVAILABLE',
@@ -231,14 +232,10 @@ export class LogWriter implements RowQueue {
   }
 
   #schedule(ms: number): void {
-    if (this.#state === 'closed') return;
+    if (this.#timer !== undefined) return;
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
-      void this.#exclusively(async () => {
-        const written = await this.#commit();
-        if (!written) this.#schedule(RETRY_EVERY_MS);
-        else if (this.#hasWaiting()) this.#schedule(this.#untilNext());
-      });
+      void this.#exclusively(() => (this.#state === 'closed' ? Promise.resolve() : this.#commit()));
     }, ms);
   }
 
@@ -263,6 +260,7 @@ export class LogWriter implements RowQueue {
     } catch (cause) {
       await this.#abandonSegment();
       this.#setState('stalled', (cause as Error).message);
+      this.#schedule(RETRY_EVERY_MS);
       return false;
     } finally {
       this.#committing = false;
@@ -272,6 +270,7 @@ export class LogWriter implements RowQueue {
     if (tookMs > SLOW_COMMIT_MS) this.#setState('slow', `the last write took ${Math.round(tookMs)} ms`);
     else this.#setState('writing', undefined);
     if (this.#segment.durable >= SEGMENT_BYTES_MAX) await this.#endSegment();
+    if (this.#hasWaiting()) this.#schedule(this.#untilNext());
     return true;
   }
 

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, statSync } from 'node:fs';
+import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { DuckDBConnection } from '@duckdb/node-api';
 import { literal } from './columns.ts';
@@ -45,15 +45,26 @@ export class PartitionWriter {
     const name = randomUUID();
     const path = sealedPath(tier, day, host, name);
     const work = join(this.#directory, WORK_FOLDER, `${name}.parquet`);
-    await this.#connection.run(
-      `COPY (SELECT * FROM ${source} ORDER BY ${order}) TO ${literal(work)} (FORMAT parquet, COMPRESSION zstd,
-         COMPRESSION_LEVEL ${this.#level}, ROW_GROUP_SIZE ${ROW_GROUP_ROWS}, KV_METADATA { foreshade_schema: '${SCHEMA_VERSION}' })`,
-    );
-    const facts = await this.#connection.runAndReadAll(
-      `SELECT count(*), epoch_ms(min(time)), epoch_ms(max(time)) FROM read_parquet(${literal(work)})`,
-    );
-    const [rows = 0, fromMs = 0, toMs = 0] = (facts.getRowsJson()[0] ?? []).map(Number);
-    if (rows === 0) return;
+    try {
+      await this.#connection.run(
+        `COPY (SELECT * FROM ${source} ORDER BY ${order}) TO ${literal(work)} (FORMAT parquet, COMPRESSION zstd,
+           COMPRESSION_LEVEL ${this.#level}, ROW_GROUP_SIZE ${ROW_GROUP_ROWS}, KV_METADATA { foreshade_schema: '${SCHEMA_VERSION}' })`,
+      );
+      const facts = await this.#connection.runAndReadAll(
+        `SELECT count(*), epoch_ms(min(time)), epoch_ms(max(time)) FROM read_parquet(${literal(work)})`,
+      );
+      const [rows = 0, fromMs = 0, toMs = 0] = (facts.getRowsJson()[0] ?? []).map(Number);
+      if (rows === 0) return;
+      const bytes = statSync(work).size;
+      this.#place(work, path);
+      this.files.push({ path, tier, day, host, rows, bytes, fromMs, toMs, schema: SCHEMA_VERSION });
+    } finally {
+      // Also what a full disk cut off: it would keep the disk full.
+      rmSync(work, { force: true });
+    }
+  }
+
+  #place(work: string, path: string): void {
     const target = join(this.#directory, path);
     mkdirSync(dirname(target), { recursive: true, mode: 0o750 });
     syncPath(work);
@@ -61,8 +72,6 @@ export class PartitionWriter {
     // The whole way up to the store's folder: each may be new.
     for (let folder = dirname(target); folder.length >= this.#directory.length; folder = dirname(folder))
       syncPath(folder);
-    const bytes = statSync(target).size;
-    this.files.push({ path, tier, day, host, rows, bytes, fromMs, toMs, schema: SCHEMA_VERSION });
   }
 }
 

@@ -4,6 +4,7 @@ import { type DuckDBConnection, type DuckDBPreparedStatement, StatementType } fr
 import { ShadowError } from '../core/shadow.ts';
 import { ArrowStream } from './arrow-stream.ts';
 import { literal } from './columns.ts';
+import { HASH_CHARS, heldInputKey } from './input-rules.ts';
 import { LOG_FOLDER } from './layout.ts';
 import { LogTables } from './log-tables.ts';
 import { readManifest } from './manifest.ts';
@@ -43,6 +44,7 @@ export class WorkerQueries {
         });
         await log.refresh();
         await createViews(this.#connection, this.#directory, manifest);
+        await this.#createMacros();
         if (this.#manifestMark() !== before) continue;
         this.#log = log;
         this.#seen = before;
@@ -54,6 +56,14 @@ export class WorkerQueries {
     throw new ShadowError(
       'STORE_UNAVAILABLE',
       'The store changed too often to be looked at; repeat in a moment',
+    );
+  }
+
+  /** `hashed(value)`: what a rule made of a value, so that it is found again by who knows it. */
+  async #createMacros(): Promise<void> {
+    const key = heldInputKey(this.#directory) ?? '';
+    await this.#connection.run(
+      `CREATE OR REPLACE MACRO hashed(value) AS left(sha256(${literal(key)} || value::VARCHAR), ${HASH_CHARS})`,
     );
   }
 

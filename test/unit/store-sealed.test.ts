@@ -338,6 +338,9 @@ t.test('inputs are kept, hashed or redacted by rule', async (t) => {
   await store.flush();
   const hashed = hashInput(inputKey(directory), 'mary');
   t.match(hashed, /^[0-9a-f]{32}$/);
+  t.strictSame(await rowsOf(store.query("SELECT name FROM inputs WHERE text = hashed('mary')")), [
+    { name: 'user' },
+  ]);
   const row = (name: string, text: string | null, number: number | null) => ({ name, text, number });
   const of = (tenant: string) =>
     rowsOf(store.query(`SELECT name, text, number FROM inputs WHERE tenant = '${tenant}' ORDER BY name`));
