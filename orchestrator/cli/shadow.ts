@@ -199,7 +199,7 @@ function statsCommand(io: Io): Command {
   );
 }
 
-function statsDocument({ schema, tiers, log, damage, imports }: StoreStats) {
+function statsDocument({ schema, tiers, log, damage, lostRows, imports }: StoreStats) {
   return {
     schema,
     tiers: tiers.map(({ tier, files, rows, bytes, fromMs, toMs }) => ({
@@ -212,11 +212,12 @@ function statsDocument({ schema, tiers, log, damage, imports }: StoreStats) {
     })),
     log,
     damage,
+    lost_rows: lostRows,
     imports,
   };
 }
 
-function statsText({ tiers, log, damage, imports }: StoreStats): string {
+function statsText({ tiers, log, damage, lostRows, imports }: StoreStats): string {
   const rows = tiers.map(({ tier, files, rows, bytes, fromMs, toMs }) => [
     tier,
     String(files),
@@ -231,6 +232,7 @@ function statsText({ tiers, log, damage, imports }: StoreStats): string {
     table(['TIER', 'FILES', 'ROWS', 'SIZE', 'B/ROW', 'FROM', 'TO'], rows, { right: [1, 2, 3, 4] }),
   ];
   if (imports.length > 0) lines.push(`imported: ${imports.join(', ')}`);
+  if (lostRows > 0) lines.push(`rows of unknown guests: ${lostRows}`);
   for (const { segment, offset, bytes, kind } of damage)
     lines.push(`${kind} in ${segment}: ${bytes} bytes at ${offset}`);
   return lines.join('\n');

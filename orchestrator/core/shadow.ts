@@ -189,6 +189,8 @@ export interface StoreStats {
   readonly tiers: readonly TierStats[];
   readonly log: { readonly segments: number; readonly bytes: number; readonly rows: number };
   readonly damage: readonly LogDamage[];
+  /** Rows of unknown guests: a bad block took what said whose they are. */
+  readonly lostRows: number;
   readonly imports: readonly string[];
 }
 

@@ -118,7 +118,7 @@ export class Maintenance {
   async #seal(): Promise<void> {
     const last = await this.#options.roll();
     for (let through = this.#sealable(last); through !== undefined; through = this.#sealable(last)) {
-      const { files, sealedSequence, damage } = await this.#worker.ask({ kind: 'seal', through });
+      const { files, sealedSequence, damage, orphans } = await this.#worker.ask({ kind: 'seal', through });
       const manifest = readManifest(this.#directory);
       await publishManifest(this.#directory, {
         ...manifest,
@@ -126,6 +126,7 @@ export class Maintenance {
         sealedSequence,
         files: [...manifest.files, ...files],
         damage: [...manifest.damage, ...damage],
+        lostRows: manifest.lostRows + orphans,
       });
       for (const segment of this.#segments().filter((segment) => segment <= through)) {
         await rm(join(this.#directory, LOG_FOLDER, segmentName(segment)), { force: true });

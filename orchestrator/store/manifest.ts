@@ -41,6 +41,8 @@ export interface Manifest {
   readonly erasing: readonly string[];
   /** What could not be read in segments that are sealed; the latest. */
   readonly damage: readonly LogDamage[];
+  /** Rows that were whole and could not be told whose they are, since both definitions of their context were bad. */
+  readonly lostRows: number;
 }
 
 const MANIFEST = 'manifest.json';
@@ -56,6 +58,7 @@ const EMPTY: Manifest = {
   imports: [],
   erasing: [],
   damage: [],
+  lostRows: 0,
 };
 
 export function readManifest(directory: string): Manifest {

@@ -63,7 +63,7 @@ export class ShadowReader {
   }
 
   async stats(): Promise<StoreStats> {
-    const { rows, damage } = await this.#worker.ask({ kind: 'count-log' });
+    const { rows, damage, orphans } = await this.#worker.ask({ kind: 'count-log' });
     const manifest = readManifest(this.#directory);
     const log = join(this.#directory, LOG_FOLDER);
     const segments = listSegments(log).filter((segment) => segment > manifest.sealedSegment);
@@ -75,6 +75,7 @@ export class ShadowReader {
       tiers: TIERS.map((tier) => tierStats(tier, filesOf(manifest.files, tier))),
       log: { segments: segments.length, bytes: sizes.reduce((sum, size) => sum + size, 0), rows },
       damage: [...manifest.damage, ...damage],
+      lostRows: manifest.lostRows + orphans,
       imports: manifest.imports,
     };
   }
