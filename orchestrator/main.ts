@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { type AdapterOptions, createLibvirtAdapter } from '../libvirt-adapter/adapter.ts';
 import type { HostReadings } from '../libvirt-adapter/host-readings.ts';
@@ -186,8 +186,8 @@ export function enginePolicy(config: Config): EnginePolicy {
 
 let lastIdMs = 0;
 
-/** Lease ids sort by time: milliseconds in base 36, never the same twice in this process, then eight random characters. */
+/** Lease ids sort by time: milliseconds in base 36, never the same twice in this process, then 48 random bits. */
 function newLeaseId(): string {
   lastIdMs = Math.max(Date.now(), lastIdMs + 1);
-  return `${lastIdMs.toString(36).padStart(9, '0')}-${randomBytes(6).toString('base64url')}`;
+  return `${lastIdMs.toString(36).padStart(9, '0')}-${randomUUID().slice(-12)}`;
 }

@@ -3,6 +3,7 @@ import type { DomainRef, DomainState, MemoryStats, TypedParameters } from '../li
 import { escapeXml } from '../xml.ts';
 import type { FakeAgent, FakeDemand, FakeDemandCurve, FakeGuestScript, FakeHeld } from './guest-script.ts';
 
+const NO_DEMAND: FakeDemandCurve = () => ({});
 /** Longest stretch over which demand is taken as constant. */
 const STEP_MS = 100;
 /** Steps of one advance at most, so that a guest left alone for an hour costs no more than one polled each second. */
@@ -150,7 +151,7 @@ export class FakeDomain {
     this.vcpuUnplugWorks = script.vcpuUnplugWorks ?? false;
     this.instructionsPerNs = script.instructionsPerNs;
     this.qemuArguments = script.qemuArguments ?? [];
-    this.demand = script.demand ?? (() => ({}));
+    this.demand = script.demand ?? NO_DEMAND;
     if (script.globalQuotaUs !== undefined) this.scheduler.global_quota = BigInt(script.globalQuotaUs);
     this.#atMs = nowMs;
     this.#lastUpdateMs = nowMs;
@@ -215,7 +216,7 @@ export class FakeDomain {
       this.#atMs = nowMs;
       return;
     }
-    const steps = Math.min(STEPS_MAX, Math.ceil(spanMs / STEP_MS));
+    const steps = this.demand === NO_DEMAND ? 1 : Math.min(STEPS_MAX, Math.ceil(spanMs / STEP_MS));
     for (let i = 0; i < steps; i += 1) this.#step(spanMs / steps);
     this.#atMs = nowMs;
     if (this.statsPeriodS > 0) this.#lastUpdateMs = nowMs;
@@ -239,6 +240,14 @@ export class FakeDomain {
     this.#compute(demand, held, forMs);
     this.#remember(demand, held, forMs);
     this.#transfer(demand, forMs);
+  }
+
+  /** Give the balloon a target; one of infinite speed is there at once. */
+  aimBalloon(kib: number): void {
+    this.balloonTargetKib = kib;
+    const speed = kib > this.balloonKib ? this.#growKibPerS : this.#shrinkKibPerS;
+    if (speed === Number.POSITIVE_INFINITY && this.state === 'running')
+      this.balloonKib = this.#reachableKib();
   }
 
   #reachableKib(): number {

@@ -318,7 +318,8 @@ export class FakeLibvirt implements Libvirt {
     for (const vcpu of domain.vcpus.slice(0, count)) {
       if (vcpu.plugged) continue;
       vcpu.plugged = true;
-      vcpu.onlineAtMs = this.clock.monotonicMs() + domain.onlineDelayMs;
+      if (domain.onlineDelayMs === 0) vcpu.online = true;
+      else vcpu.onlineAtMs = this.clock.monotonicMs() + domain.onlineDelayMs;
     }
   }
 
@@ -407,7 +408,9 @@ export class FakeLibvirt implements Libvirt {
       if (Number(kib) > found.bootMemoryKib + sizesKib) {
         throw failure('setMemory', LIBVIRT_ERROR.invalidArg, 'cannot set memory higher than max memory');
       }
-      found.balloonTargetKib = Math.min(Number(kib), found.bootMemoryKib);
+      const beforeKib = found.balloonKib;
+      found.aimBalloon(Math.min(Number(kib), found.bootMemoryKib));
+      if (found.balloonKib !== beforeKib) this.#tellBalloon(found);
       this.#followBalloon(found);
     });
   }
@@ -421,12 +424,16 @@ export class FakeLibvirt implements Libvirt {
       domain.advance(this.clock.monotonicMs());
       if (domain.balloonKib !== lastKib) {
         lastKib = domain.balloonKib;
-        this.#emit({ kind: 'balloon-change', domain: domain.ref, actualKib: BigInt(domain.heldKib) });
+        this.#tellBalloon(domain);
       }
       if (domain.isBalloonMoving) this.clock.after(BALLOON_EVENT_MS, follow);
       else this.#movingBalloons.delete(domain.uuid);
     };
     this.clock.after(BALLOON_EVENT_MS, follow);
+  }
+
+  #tellBalloon(domain: FakeDomain): void {
+    this.#emit({ kind: 'balloon-change', domain: domain.ref, actualKib: BigInt(domain.heldKib) });
   }
 
   attachDevice(domain: DomainRef, xml: string, _affect: Affect, options?: CallOptions): Promise<void> {

@@ -3,7 +3,7 @@ import type { Outcome } from '../core/forecast.ts';
 import { hasEnded, type Lease } from '../core/lease.ts';
 import type { Clock, Forecaster, LedgerWrite } from '../core/ports.ts';
 import type { ResourceProfile } from '../core/profile.ts';
-import { aborted } from './aborted.ts';
+
 import type { Background } from './background.ts';
 import type { GuestBook } from './guest-book.ts';
 import type { GuestMoves } from './guest-moves.ts';
@@ -13,6 +13,7 @@ import type { Log } from './log.ts';
 import type { ManagedGuest } from './managed-guest.ts';
 import type { OutcomeJournal } from './outcomes.ts';
 import type { Settling } from './settling.ts';
+import { unlessAborted } from './unless-aborted.ts';
 
 /** How a lease may end once it was granted. */
 export type EndState = 'RELEASED' | 'EXPIRED';
@@ -59,7 +60,7 @@ export class Endings {
     }
     const underWay = lease.state === 'RELEASING' ? settling.of(leaseId) : undefined;
     const ended = underWay ?? this.end(leaseId, 'RELEASED', 'released by the client', report);
-    await Promise.race([ended, aborted(signal)]);
+    await unlessAborted(ended, signal);
     return leases.get(leaseId).lease;
   }
 

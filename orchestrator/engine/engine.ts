@@ -138,6 +138,7 @@ export class Engine implements AllocationEngine {
     this.#stopped = true;
     await this.drain();
     await this.#background.drained();
+    await this.#journal.commit();
     for (const unsubscribe of this.#unsubscribe.splice(0)) unsubscribe();
   }
 

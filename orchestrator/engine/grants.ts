@@ -4,7 +4,7 @@ import { AllocatorError } from '../core/errors.ts';
 import type { GuestSeen, Lease } from '../core/lease.ts';
 import type { Clock, GuestWindow, LedgerWrite } from '../core/ports.ts';
 import type { AllocationRequest } from '../core/request.ts';
-import { aborted } from './aborted.ts';
+
 import type { AdmissionDesk } from './admission.ts';
 import type { Background } from './background.ts';
 import type { Endings } from './endings.ts';
@@ -17,6 +17,8 @@ import type { ManagedGuest } from './managed-guest.ts';
 import type { MoveResult } from './mover.ts';
 import { bodyHash } from './outcomes.ts';
 import type { Settling } from './settling.ts';
+import { unlessAborted } from './unless-aborted.ts';
+import { within } from './within.ts';
 
 /** How long to wait for a guest's agent to say what it sees. Its answer is for the record; work may start without it. */
 const SEE_TIMEOUT_MS = 1_000;
@@ -165,7 +167,7 @@ export class Grants {
       },
       outcome: shortfalls.join('; ') || 'everything asked for is in place',
     });
-    await journal.save(decided({ ...record, lease }, decision), [guest.write()]);
+    journal.owe(decided({ ...record, lease }, decision), [guest.write()]);
     log.info({ guest: lease.guestName, leaseId: id, state, decision: 'grant', reason }, 'lease in place');
   }
 
@@ -190,7 +192,7 @@ export class Grants {
   async #settled(id: string, { signal }: CallContext): Promise<Lease> {
     const { leases, settling } = this.#parts;
     const change = settling.of(id);
-    if (change !== undefined) await Promise.race([change, aborted(signal)]);
+    if (change !== undefined) await unlessAborted(change, signal);
     return leases.get(id).lease;
   }
 
@@ -219,7 +221,7 @@ export class Grants {
 
   async #see(guest: ManagedGuest): Promise<GuestSeen | undefined> {
     if (guest.record.mode !== 'enforce') return undefined;
-    return this.#parts.window.see(guest.record.id, AbortSignal.timeout(SEE_TIMEOUT_MS));
+    return within(SEE_TIMEOUT_MS, (signal) => this.#parts.window.see(guest.record.id, signal));
   }
 }
 

@@ -37,6 +37,7 @@ export class LeaseBook {
   readonly #queued = new Set<string>();
   /** Oldest first: a Set keeps the order of insertion. */
   readonly #ended = new Set<string>();
+  readonly #counts = new Map<LeaseState, number>();
   readonly #watchers = new Map<string, Set<() => void>>();
 
   static readonly prefix = PREFIX;
@@ -116,6 +117,8 @@ export class LeaseBook {
       `lease ${lease.id} cannot go from ${before} to ${lease.state}`,
     );
     this.#records.set(lease.id, record);
+    if (before !== undefined) this.#count(before, -1);
+    this.#count(lease.state, 1);
     this.#byRequest.set(requestKey(lease.tenant, lease.requestId), lease.id);
     if (hasEnded(lease.state)) this.#close(lease);
     else {
@@ -133,9 +136,7 @@ export class LeaseBook {
   remove(id: string): void {
     const { lease } = this.get(id);
     this.#close(lease);
-    this.#ended.delete(id);
-    this.#records.delete(id);
-    this.#byRequest.delete(requestKey(lease.tenant, lease.requestId));
+    this.#forget(lease);
   }
 
   /** Oldest ended leases beyond the bound, now forgotten. */
@@ -143,19 +144,14 @@ export class LeaseBook {
     const writes: LedgerWrite[] = [];
     for (const id of this.#ended) {
       if (this.#ended.size <= ENDED_LEASES_MAX) break;
-      this.#ended.delete(id);
-      const { lease } = this.get(id);
-      this.#records.delete(id);
-      this.#byRequest.delete(requestKey(lease.tenant, lease.requestId));
+      this.#forget(this.get(id).lease);
       writes.push({ key: PREFIX + id, value: undefined });
     }
     return writes;
   }
 
   counts(): Partial<Record<LeaseState, number>> {
-    const counts: Partial<Record<LeaseState, number>> = {};
-    for (const { lease } of this.#records.values()) counts[lease.state] = (counts[lease.state] ?? 0) + 1;
-    return counts;
+    return Object.fromEntries(this.#counts);
   }
 
   /** Call `wake` after each change of a lease. Returns the unsubscribe function. */
@@ -166,6 +162,17 @@ export class LeaseBook {
       watchers.delete(wake);
       if (watchers.size === 0) this.#watchers.delete(id);
     };
+  }
+
+  #count(state: LeaseState, change: 1 | -1): void {
+    this.#counts.set(state, (this.#counts.get(state) ?? 0) + change);
+  }
+
+  #forget({ id, tenant, requestId, state }: Lease): void {
+    this.#ended.delete(id);
+    this.#records.delete(id);
+    this.#byRequest.delete(requestKey(tenant, requestId));
+    this.#count(state, -1);
   }
 
   #close(lease: Lease): void {

@@ -6,6 +6,7 @@ import type { Entitlement } from '../core/profile.ts';
 import type { LeaseJournal } from './lease-journal.ts';
 import type { Log } from './log.ts';
 import type { ManagedGuest } from './managed-guest.ts';
+import { within } from './within.ts';
 
 export type Actuators = Readonly<Record<Actuated, Actuator>>;
 
@@ -59,8 +60,8 @@ export class Mover {
       return NOTHING_TO_DO;
     }
     await this.#announce(guest, target, writes);
-    const outcomes = await Promise.all(
-      resources.map((resource) => this.#apply(guest, resource, target, restoring)),
+    const outcomes = await within(this.#timeoutMs, (signal) =>
+      Promise.all(resources.map((resource) => this.#apply(guest, resource, target, restoring, signal))),
     );
     for (const { resource, read, failure } of outcomes) {
       if (read !== undefined) guest.held = withResource(guest.held, resource, read);
@@ -104,12 +105,12 @@ export class Mover {
     resource: Actuated,
     target: Entitlement,
     restoring: boolean,
+    signal: AbortSignal,
   ): Promise<{ resource: Actuated; read?: Partial<Entitlement>; failure?: string }> {
     if (!canMove(guest.facts.capabilities, resource)) {
       return { resource, failure: `${resource} cannot be moved on this guest` };
     }
     const actuator = this.#actuators[resource];
-    const signal = AbortSignal.timeout(this.#timeoutMs);
     const { id } = guest.record;
     try {
       const read = restoring

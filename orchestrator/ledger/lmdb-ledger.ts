@@ -1,4 +1,5 @@
 import { mkdirSync } from 'node:fs';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { open, type RootDatabase } from 'lmdb';
 import { AllocatorError } from '../core/errors.ts';
 import type { LeaseLedger, LedgerEntry, LedgerWrite } from '../core/ports.ts';
@@ -105,7 +106,8 @@ export class LmdbLedger implements LeaseLedger {
   async #writeAfter(before: Promise<void>): Promise<void> {
     let changes: Change[] = [];
     try {
-      await before.finally(() => {
+      await before.finally(async () => {
+        await nextTurn(); // whoever the last sync woke may have more to write, and a sync costs more than a turn
         changes = this.#waiting;
         this.#waiting = [];
         this.#running = this.#next ?? this.#running;

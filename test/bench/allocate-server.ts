@@ -1,6 +1,8 @@
 // A server of the Allocate bench, in a process of its own so that its CPU is its own: `echo`, or `service` over a fake
-// hypervisor. Says { address, path } once it serves; answers 'usage' with its CPU so far, and 'release' once no lease is left.
-import { mkdtempSync, rmSync } from 'node:fs';
+// hypervisor. Says { address, path } once it serves; answers 'begin' and 'end'
+// of a round with its CPU so far, and 'release' once no lease is left.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { Session } from 'node:inspector/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { FakeLibvirt } from '../../libvirt-adapter/fake/fake-libvirt.ts';
@@ -39,8 +41,7 @@ async function serveService(folder: string, guests: number): Promise<Served> {
       balloonKib: 256 * MIB_IN_KIB,
       agent: 'answers',
       onlineDelayMs: 0,
-      balloon: { growKibPerS: 2 ** 40, shrinkKibPerS: 2 ** 40 },
-      demand: () => ({ cpuMillicores: 10, memoryKib: 100 * MIB_IN_KIB }),
+      balloon: { growKibPerS: Number.POSITIVE_INFINITY, shrinkKibPerS: Number.POSITIVE_INFINITY },
     });
   }
   const base = defaultConfig();
@@ -77,13 +78,44 @@ async function serveService(folder: string, guests: number): Promise<Served> {
   };
 }
 
+/** A profile of the last round's calls alone, written to the file that FORESHADE_BENCH_PROFILE names. */
+class CallProfile {
+  readonly #session = new Session();
+  readonly #path: string | undefined;
+
+  constructor(path: string | undefined) {
+    this.#path = path;
+    if (path !== undefined) this.#session.connect();
+  }
+
+  async start(): Promise<void> {
+    if (this.#path === undefined) return;
+    await this.#session.post('Profiler.enable');
+    await this.#session.post('Profiler.setSamplingInterval', { interval: 200 });
+    await this.#session.post('Profiler.start');
+  }
+
+  async stop(): Promise<void> {
+    if (this.#path === undefined) return;
+    const { profile } = await this.#session.post('Profiler.stop');
+    writeFileSync(this.#path, JSON.stringify(profile));
+  }
+}
+
 const [, , kind, guests = '0'] = process.argv;
+const profile = new CallProfile(kind === 'service' ? process.env.FORESHADE_BENCH_PROFILE : undefined);
 const folder = mkdtempSync(join(tmpdir(), 'fs-bench-'));
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
 const served = kind === 'echo' ? await serveEcho(folder) : await serveService(folder, Number(guests));
 process.on('message', async (order) => {
-  if (order === 'usage') process.send?.(process.cpuUsage());
-  else if (order === 'release') {
+  if (order === 'begin') {
+    await profile.start();
+    process.send?.(process.cpuUsage());
+  } else if (order === 'end') {
+    const usage = process.cpuUsage();
+    await profile.stop();
+    process.send?.(usage);
+  } else if (order === 'release') {
     await served.release();
     process.send?.('released');
   } else process.exit(0);

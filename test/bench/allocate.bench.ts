@@ -13,8 +13,8 @@ import type { LoadOrder, LoadReport } from './grpc-load.ts';
 
 const GUESTS = Number(process.env.FORESHADE_BENCH_GUESTS ?? 1000);
 const ROUNDS = Number(process.env.FORESHADE_BENCH_ROUNDS ?? 5);
-/** Rounds before measuring: the compiler has settled after some 3,000 calls. */
-const WARM_UP_ROUNDS = 3;
+/** Rounds before measuring: the compiler goes on optimizing for some 10,000 calls, and as many ended leases fill their book. */
+const WARM_UP_ROUNDS = 12;
 const IN_FLIGHT = 16;
 const RATIO_MAX = 3;
 
@@ -38,9 +38,7 @@ async function ask<T>(child: ChildProcess, order: unknown): Promise<T> {
 }
 
 async function start(kind: string, guests: number): Promise<Server> {
-  const execArgv =
-    kind === 'service' ? (process.env.FORESHADE_BENCH_NODE ?? '').split(' ').filter(Boolean) : [];
-  const child = fork(program('allocate-server'), [kind, String(guests)], { execArgv });
+  const child = fork(program('allocate-server'), [kind, String(guests)]);
   const [served] = (await once(child, 'message')) as [{ address: string; path: string }];
   return { process: child, ...served };
 }
@@ -63,8 +61,8 @@ function request(guest: number): string {
   return Buffer.from(message).toString('base64');
 }
 
-async function cpuUsOf(server: Server): Promise<number> {
-  const { user, system } = await ask<NodeJS.CpuUsage>(server.process, 'usage');
+async function cpuUsAt(server: Server, moment: 'begin' | 'end'): Promise<number> {
+  const { user, system } = await ask<NodeJS.CpuUsage>(server.process, moment);
   return user + system;
 }
 
@@ -72,9 +70,9 @@ async function round(client: ChildProcess, server: Server): Promise<Round> {
   const requests = Array.from({ length: GUESTS }, (_, i) => request(i));
   const { address, path } = server;
   const order: LoadOrder = { address, path, requests, calls: GUESTS, inFlight: IN_FLIGHT };
-  const before = await cpuUsOf(server);
+  const before = await cpuUsAt(server, 'begin');
   const { seconds, failed } = await ask<LoadReport>(client, order);
-  const usedUs = (await cpuUsOf(server)) - before;
+  const usedUs = (await cpuUsAt(server, 'end')) - before;
   if (failed > 0) throw new Error(`${failed} of ${GUESTS} calls failed`);
   await ask(server.process, 'release');
   return { cpuUs: usedUs / GUESTS, callsPerS: GUESTS / seconds };
