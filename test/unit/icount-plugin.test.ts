@@ -5,10 +5,12 @@
  * it knows what it executed. The plugin's file is read by the reader. The plugin is compiled with sanitizers where the
  * compiler has them.
  */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { IcountReader, type IcountRecord } from '../../libvirt-adapter/icount/reader.ts';
@@ -16,6 +18,8 @@ import { IcountReader, type IcountRecord } from '../../libvirt-adapter/icount/re
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 const SEED = Number(process.env.FORESHADE_SEED ?? Date.now() % 1_000_000);
 const STEPS = 30_000;
+/** How long a reader reads what a writer overwrites, ms: tens of thousands of cuts. */
+const BESIDE_WRITER_MS = 1500;
 /** Instructions of the double's longest block. */
 const BLOCK_INSTRUCTIONS_MAX = 512;
 const FLAGS = ['-std=gnu17', '-O1', '-Wall', '-Wextra', '-fno-sanitize-recover', '-fsanitize=undefined'];
@@ -180,6 +184,38 @@ t.test('what a small ring could not keep is counted', { skip }, async (t) => {
   t.equal(records.length, 16);
   t.equal(lost, BigInt(cut - 16));
 });
+
+t.test(
+  'a reader beside the writer gets whole cuts, and every one is read or counted as lost',
+  { skip },
+  async (t) => {
+    const args = [plugin, 'x86_64', '2', String(1e9), String(SEED), `out=${out}`];
+    const child = spawn(double(1), [...args, 'every=1000', 'ring=16', 'classes=all'], { stdio: 'ignore' });
+    const end = once(child, 'exit');
+    await sleep(100);
+    const reader = new IcountReader(out);
+    let next = 0n;
+    let [read, lost, torn] = [0n, 0n, 0];
+    for (let isOver = false; !isOver; ) {
+      isOver = child.signalCode !== null || child.exitCode !== null;
+      const found = reader.records(next);
+      for (const { index, instructions, vcpu, classes } of found.records) {
+        const sum = [...(classes?.values() ?? [])].reduce((total, count) => total + count, 0n);
+        if (sum !== instructions || vcpu > 1 || index < next || instructions % 1000n >= 512n) ++torn;
+      }
+      read += BigInt(found.records.length);
+      lost += found.lost;
+      next = found.next;
+      await new Promise(setImmediate);
+    }
+    reader.close();
+    t.strictSame(await end, [null, 'SIGKILL'], 'it wrote to the end');
+    t.equal(torn, 0);
+    t.equal(read + lost, next);
+    t.comment(`${read} read, ${lost} lost`);
+    t.ok(read > 100n && lost > 100n, 'both happened');
+  },
+);
 
 t.test('another architecture has no classes but other, and that is said once', { skip }, async (t) => {
   const { vcpus, stderr } = execute({ target: 'riscv64', args: ['classes=all'] });
