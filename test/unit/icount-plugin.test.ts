@@ -192,6 +192,7 @@ t.test(
     const args = [plugin, 'x86_64', '2', String(1e9), String(SEED), `out=${out}`];
     const child = spawn(double(1), [...args, 'every=1000', 'ring=16', 'classes=all'], { stdio: 'ignore' });
     const end = once(child, 'exit');
+    setTimeout(() => child.kill('SIGKILL'), BESIDE_WRITER_MS);
     await sleep(100);
     const reader = new IcountReader(out);
     let next = 0n;
