@@ -14,6 +14,8 @@ export const CLOCK_STEP_MS = 250;
 export const GAP_PERIODS = 2;
 /** Balloon statistics older than two of their periods of a second, and one for libvirt's whole seconds, are stale. */
 export const STALE_STATS_MS = 3_000;
+/** A rate whose period is known no better than this is none: a busy daemon answers late, and nobody says when it looked. */
+const UNSURE_FRACTION_MAX = 0.25;
 /** Block devices or interfaces read of one guest. */
 const DEVICES_MAX = 64;
 
@@ -22,7 +24,10 @@ const KIB = 1024;
 /** All that one full sample is made of. */
 export interface FullReading {
   readonly wallMs: number;
+  /** Middle of the call that read it. */
   readonly monotonicMs: number;
+  /** How long that call took: the counters are of some moment within it. */
+  readonly waitMs: number;
   /** libvirt's id of this run of the domain; -1 when it is off. */
   readonly runId: number;
   readonly values: DomainStatValues;
@@ -63,15 +68,18 @@ export class FullTrack {
     const last = this.#last;
     const isPaused = state === 'paused' || state === 'pmsuspended';
     const sawPause = this.#wasPaused || isPaused;
-    this.#last = { reading, counters };
     this.#wasPaused = isPaused;
     const isNewRun = last !== undefined && last.reading.runId !== reading.runId;
     if (isNewRun) this.#lastBlock = undefined;
     const block = this.#takeBlock(reading);
     const step = last && rateStep(last.counters, counters);
+    const isSure = last === undefined || step === undefined || isTimed(last.reading, reading, step.periodMs);
+    // Of two readings that are too close for their waits, the one that was answered sooner is kept to compare with.
+    if (isSure || isNewRun || reading.waitMs < last.reading.waitMs) this.#last = { reading, counters };
     if (last === undefined || step === undefined) return undefined;
     const flags = this.#flags(last.reading, reading, step, { isNewRun, sawPause });
-    return this.#sample(last.reading, reading, isNewRun ? { ...step, perS: {} } : step, block, flags);
+    const rates = isSure && !isNewRun ? step : { ...step, perS: {} };
+    return this.#sample(last.reading, reading, rates, block, flags);
   }
 
   #sample(
@@ -131,6 +139,11 @@ export class FullTrack {
     this.#wasPaused = false;
     this.#memoryUse.clear();
   }
+}
+
+/** Whether the time between two readings is known well enough to divide by. */
+function isTimed(last: FullReading, now: FullReading, periodMs: number): boolean {
+  return (last.waitMs + now.waitMs) / 2 <= periodMs * UNSURE_FRACTION_MAX;
 }
 
 /** Whether the wall clock moved otherwise than the monotonic one between two readings. */

@@ -209,9 +209,11 @@ export class LibvirtTelemetry implements Telemetry {
 
   async #sampleSome(group: readonly Watched[], groups: readonly StatsGroup[]): Promise<void> {
     const domains = group.map(({ guest }) => this.#catalog.ref(guest));
+    const askedAtMs = this.#clock.monotonicMs();
     const stats = await this.#libvirt.allDomainStats(groups, { domains, timeoutMs: CALL_TIMEOUT_MS });
-    const wallMs = this.#clock.nowMs();
-    const monotonicMs = this.#clock.monotonicMs();
+    const waitMs = this.#clock.monotonicMs() - askedAtMs;
+    const wallMs = this.#clock.nowMs() - waitMs / 2;
+    const monotonicMs = askedAtMs + waitMs / 2;
     eachDomain(stats, (domain, values) => {
       const watched = this.#watched.get(domain.uuid.toLowerCase());
       if (watched === undefined) return;
@@ -221,6 +223,7 @@ export class LibvirtTelemetry implements Telemetry {
       const sample = watched.full.take({
         wallMs,
         monotonicMs,
+        waitMs,
         runId: domain.id,
         values,
         host: readings?.read(),
