@@ -50,9 +50,36 @@ const PROOFS = [
     command: node(compiled('simulation/faults.test')),
     env: { FORESHADE_SEEDS: '300' },
   },
+  {
+    name: 'icount-60-s',
+    command: node(compiled('e2e/icount.test')),
+    env: { FORESHADE_ICOUNT_SECONDS: '60' },
+  },
+  {
+    name: 'store-killed-200-times',
+    command: node(compiled('simulation/store-crash.test')),
+    env: { FORESHADE_KILLS: '200' },
+  },
+  {
+    name: 'store-log-cut-everywhere',
+    command: node(compiled('fuzz/store-truncation.test')),
+    env: { FORESHADE_DAMAGES: '3000' },
+  },
+  {
+    name: 'store-power-lost-1000-times',
+    command: node(compiled('fuzz/store-power-loss.test')),
+    env: { FORESHADE_POWER_LOSSES: '1000' },
+  },
   { name: 'allocate-cost', command: node(compiled('bench/allocate.bench')), document: true },
   { name: 'stats-cost', command: node(compiled('bench/native-stats.bench')), document: true },
   { name: 'forecast-cost', command: node(compiled('bench/forecast.bench')), document: true },
+  { name: 'icount-cost', command: node(compiled('bench/icount.bench')), document: true },
+  {
+    name: 'store-cost',
+    command: node(compiled('bench/store.bench')),
+    env: { FORESHADE_SAMPLES: '50' },
+    document: true,
+  },
 ];
 /** Longest any proof may take. */
 const TIMEOUT_MS = 45 * 60_000;

@@ -6,7 +6,7 @@ import { textOf } from './files.ts';
 
 /** What is kept of a production input. The first rule that fits decides; without one it is kept as it is. */
 export interface InputRule {
-  /** Absent: any. */
+  /** Absent: whichever. */
   readonly tenant?: string;
   readonly workload?: string;
   /** Name of the parameter; `*` stands for any run of characters. */
