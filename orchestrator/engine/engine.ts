@@ -138,7 +138,8 @@ export class Engine implements AllocationEngine {
     this.#stopped = true;
     await this.drain();
     await this.#background.drained();
-    await this.#journal.commit();
+    this.#background.keep(this.#journal.commit());
+    await this.#background.drained();
     for (const unsubscribe of this.#unsubscribe.splice(0)) unsubscribe();
   }
 
@@ -151,9 +152,10 @@ export class Engine implements AllocationEngine {
 
   /** One period's housekeeping: ends, starts, retries, the queue, the census. Returns when it has been set going. */
   tick(): void {
-    if (this.#stopped || !this.#parts.hypervisor.available) return;
-    const nowMs = this.#parts.clock.nowMs();
+    if (this.#stopped) return;
     this.#background.keep(this.#journal.commit());
+    if (!this.#parts.hypervisor.available) return;
+    const nowMs = this.#parts.clock.nowMs();
     this.#background.keep(this.#reconciler.catchUp());
     if (!this.#guests.isLoaded) return;
     for (const { lease } of this.#leases.open()) this.#tend(lease, nowMs);

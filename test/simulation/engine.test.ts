@@ -3,6 +3,7 @@
 import t from 'tap';
 import { LIBVIRT_ERROR } from '../../libvirt-adapter/libvirt.ts';
 import { MIB } from '../../orchestrator/core/profile.ts';
+import type { LeaseRecord } from '../../orchestrator/engine/lease-book.ts';
 import { guest, requestOf, World } from './world.ts';
 
 const never = new AbortController().signal;
@@ -469,6 +470,33 @@ t.test('a guest on its way out takes no work', async (t) => {
     t.equal((await world.during(world.allocate({ cpu: 2000, mem: 512 }))).state, 'ACTIVE');
   });
 });
+
+t.test('what a lease got is in the ledger by the next tick, the hypervisor there or not', async (t) => {
+  const world = await World.create([guest('a')]);
+  const stored = (id: string) => (world.ledger.get(`lease/${id}`)?.value as LeaseRecord | undefined)?.lease;
+  const { id } = await world.during(world.allocate({ cpu: 2000 }));
+  t.equal(stored(id)?.state, 'PREPARING', 'nobody waited for it');
+  world.libvirt.die();
+  await world.pass(2000);
+  t.match(stored(id), { state: 'ACTIVE', granted: { cpuMillicores: 2000 } });
+});
+
+t.test(
+  'a service whose ledger cannot write stops all the same, and the lease is put in place anew',
+  async (t) => {
+    const world = await World.create([guest('a')]);
+    const { id } = await world.during(world.allocate({ cpu: 2000 }));
+    world.ledger.failure = new Error('no space left');
+    await world.during(world.engine.stop());
+    t.ok(
+      world.process.log.some(({ record }) => record.code === 'LEDGER_UNAVAILABLE'),
+      'and says so',
+    );
+    await world.restart('power');
+    await world.pass(2000);
+    t.match(world.engine.getLease(id), { state: 'ACTIVE', granted: { cpuMillicores: 2000 } });
+  },
+);
 
 t.test('leases outlive a restart with the hypervisor away', async (t) => {
   const world = await World.create([guest('a')]);
