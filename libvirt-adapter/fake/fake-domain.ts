@@ -3,6 +3,7 @@ import type { DomainRef, DomainState, MemoryStats, TypedParameters } from '../li
 import { escapeXml } from '../xml.ts';
 import type { FakeAgent, FakeDemand, FakeDemandCurve, FakeGuestScript, FakeHeld } from './guest-script.ts';
 
+/** A guest that does nothing: all its time passes in one step. */
 const NO_DEMAND: FakeDemandCurve = () => ({});
 /** Longest stretch over which demand is taken as constant. */
 const STEP_MS = 100;

@@ -1,11 +1,8 @@
+import type { Axis } from './forecast.ts';
 import type { GuestId } from './guest.ts';
 import { ENTITLEMENT_FIELDS, type Entitlement, PROFILE_FIELDS, type ResourceProfile } from './profile.ts';
 import type { Params } from './request.ts';
 import { SAMPLE_FLAGS } from './sample.ts';
-
-/** What a series is cut by: wall-clock time, or instructions executed. Part of a series' key. */
-export const AXES = ['seconds', 'instructions'] as const;
-export type Axis = (typeof AXES)[number];
 
 /** Classes of executed instructions, decided when the guest's code is translated. */
 export const INSTRUCTION_CLASSES = [
@@ -31,6 +28,7 @@ export type ShadowFlag = (typeof SHADOW_FLAGS)[number];
 export interface PointContext {
   readonly guest: GuestId;
   readonly host: string;
+  /** What the series is cut by; part of its key. */
   readonly axis: Axis;
   readonly tenant?: string;
   readonly requestId?: string;

@@ -3,7 +3,6 @@ import type { Outcome } from '../core/forecast.ts';
 import { hasEnded, type Lease } from '../core/lease.ts';
 import type { Clock, Forecaster, LedgerWrite } from '../core/ports.ts';
 import type { ResourceProfile } from '../core/profile.ts';
-
 import type { Background } from './background.ts';
 import type { GuestBook } from './guest-book.ts';
 import type { GuestMoves } from './guest-moves.ts';

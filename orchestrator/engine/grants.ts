@@ -4,7 +4,6 @@ import { AllocatorError } from '../core/errors.ts';
 import type { GuestSeen, Lease } from '../core/lease.ts';
 import type { Clock, GuestWindow, LedgerWrite } from '../core/ports.ts';
 import type { AllocationRequest } from '../core/request.ts';
-
 import type { AdmissionDesk } from './admission.ts';
 import type { Background } from './background.ts';
 import type { Endings } from './endings.ts';

@@ -1,9 +1,9 @@
 import { existsSync, readdirSync } from 'node:fs';
-import { copyFile, link, readFile, rm } from 'node:fs/promises';
+import { copyFile, link, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { ShadowError } from '../core/shadow.ts';
-import { makeFolder, publishText, syncFile, syncFolder } from './files.ts';
-import { LOG_FOLDER } from './layout.ts';
+import { makeFolder, publishText, syncPath } from './files.ts';
+import { KEY_FILE, LOG_FOLDER, MANIFEST_FILE } from './layout.ts';
 import { listSegments, segmentName } from './log-segments.ts';
 import { readManifest } from './manifest.ts';
 
@@ -36,18 +36,17 @@ async function copyOnce(directory: string, target: string): Promise<boolean> {
     for (const segment of listSegments(join(directory, LOG_FOLDER))) {
       if (segment <= manifest.sealedSegment) continue;
       const path = join(LOG_FOLDER, segmentName(segment));
-      await copyFile(join(directory, path), join(target, path));
-      await syncFile(join(target, path));
+      await copyDurably(join(directory, path), join(target, path));
     }
-    const key = join(directory, 'input-key');
-    if (existsSync(key)) await publishText(join(target, 'input-key'), await readFile(key, 'utf8'));
+    const key = join(directory, KEY_FILE);
+    if (existsSync(key)) await copyDurably(key, join(target, KEY_FILE));
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT' && !isSame()) return false;
     throw cause;
   }
   if (!isSame()) return false;
-  await syncFolder(join(target, LOG_FOLDER));
-  await publishText(join(target, 'manifest.json'), `${JSON.stringify(manifest)}\n`);
+  await syncPath(join(target, LOG_FOLDER));
+  await publishText(join(target, MANIFEST_FILE), `${JSON.stringify(manifest)}\n`);
   return true;
 }
 
@@ -58,8 +57,13 @@ async function linkOrCopy(from: string, to: string): Promise<void> {
     await link(from, to);
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') throw cause;
-    await copyFile(from, to); // another file system, or one without links
-    await syncFile(to);
+    await copyDurably(from, to); // another file system, or one without links
   }
-  await syncFolder(dirname(to));
+  await syncPath(dirname(to));
+}
+
+/** With the mode it has: nobody may read more of the copy. */
+async function copyDurably(from: string, to: string): Promise<void> {
+  await copyFile(from, to);
+  await syncPath(to);
 }

@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type DuckDBConnection, DuckDBInstance } from '@duckdb/node-api';
+import { literal } from './columns.ts';
 import { WORK_FOLDER } from './layout.ts';
 
 /** What one database may use. */
@@ -29,7 +30,7 @@ export async function openDatabase(
     autoload_known_extensions: 'false',
   });
   const connection = await instance.connect();
-  const folders = [directory, ...alsoBelow].map((folder) => `'${folder.replaceAll("'", "''")}/'`);
+  const folders = [directory, ...alsoBelow].map((folder) => literal(`${folder}/`));
   await connection.run(
     `SET TimeZone = 'UTC'; SET parquet_metadata_cache = true; SET validate_external_file_cache = 'NO_VALIDATION';
      SET preserve_insertion_order = true; SET allowed_directories = [${folders.join(', ')}];

@@ -2,22 +2,16 @@ import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { open, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
-/** Make names in a folder durable: a new, renamed or removed file survives a power loss only once its folder was synced. */
-export async function syncFolder(directory: string): Promise<void> {
-  const folder = await open(directory, 'r');
+/**
+ * Make a file's content durable, or the names in a folder: a new, renamed or removed file survives a power loss only once its
+ * folder was synced.
+ */
+export async function syncPath(path: string): Promise<void> {
+  const handle = await open(path, 'r');
   try {
-    await folder.sync();
+    await handle.sync();
   } finally {
-    await folder.close();
-  }
-}
-
-export async function syncFile(path: string): Promise<void> {
-  const file = await open(path, 'r');
-  try {
-    await file.sync();
-  } finally {
-    await file.close();
+    await handle.close();
   }
 }
 
@@ -32,7 +26,7 @@ export async function publishText(path: string, text: string): Promise<void> {
     await file.close();
   }
   await rename(fresh, path);
-  await syncFolder(dirname(path));
+  await syncPath(dirname(path));
 }
 
 /** A folder that survives a power loss, its parents included as far as they were made. */
@@ -41,7 +35,7 @@ export async function makeFolder(directory: string): Promise<void> {
   const parent = dirname(directory);
   await makeFolder(parent);
   mkdirSync(directory, { recursive: true, mode: 0o750 });
-  await syncFolder(parent);
+  await syncPath(parent);
 }
 
 /** A file's text, or undefined when there is none. */

@@ -3,6 +3,7 @@ import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import type { RequestInputs } from '../core/shadow.ts';
 import { textOf } from './files.ts';
+import { KEY_FILE } from './layout.ts';
 
 /** What is kept of a production input. The first rule that fits decides; without one it is kept as it is. */
 export interface InputRule {
@@ -24,7 +25,6 @@ export interface StoredInput {
   readonly number?: number;
 }
 
-const KEY_FILE = 'input-key';
 const KEY_BYTES = 32;
 /** Characters of a hash: 128 bits, in hexadecimal. */
 export const HASH_CHARS = 32;

@@ -1,7 +1,9 @@
 import { join } from 'node:path';
 import type { SealedFile, Tier } from './manifest.ts';
 
-/** Folders of a store. */
+/** Files and folders of a store. */
+export const MANIFEST_FILE = 'manifest.json';
+export const KEY_FILE = 'input-key';
 export const LOG_FOLDER = 'log';
 export const SEALED_FOLDER = 'parquet';
 export const WORK_FOLDER = 'work';

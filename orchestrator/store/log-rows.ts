@@ -29,6 +29,18 @@ export const ROW_COLUMNS = ['at_ms', 'period_ms', 'instructions_at', 'context', 
 /** Text columns of a `contexts` frame, beside `id` and the granted ones. */
 export const CONTEXT_COLUMNS = ['guest', 'host', 'axis', 'tenant', 'request_id', 'workload'] as const;
 
+/** Text columns of an `inputs` frame, between `at_ms` and `number`. */
+export const INPUT_COLUMNS = [
+  'request_id',
+  'guest',
+  'host',
+  'tenant',
+  'workload',
+  'name',
+  'kind',
+  'text',
+] as const;
+
 /** Metrics of one layout; twice what libvirt tells of a guest. */
 const METRICS_MAX = 256;
 const METRIC_NAME = /^[A-Za-z_][A-Za-z0-9_]{0,62}$/;
@@ -69,10 +81,9 @@ const CONTEXTS_SCHEMA = schemaOf('contexts', [
   ...GRANTED_COLUMNS.map((name) => new Field(name, f64)),
 ]);
 
-const INPUT_TEXTS = ['request_id', 'guest', 'host', 'tenant', 'workload', 'name', 'kind', 'text'] as const;
 const INPUTS_SCHEMA = schemaOf('inputs', [
   new Field('at_ms', f64),
-  ...INPUT_TEXTS.map((name) => new Field(name, utf8, true)),
+  ...INPUT_COLUMNS.map((name) => new Field(name, utf8, true)),
   new Field('number', f64),
 ]);
 

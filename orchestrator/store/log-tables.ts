@@ -12,12 +12,10 @@ import type { Table } from 'apache-arrow';
 import { GRANTED_COLUMNS } from '../core/shadow.ts';
 import { emptySelect, pointSql, quoted } from './columns.ts';
 import { LogReader, type LogReaderOptions } from './log-reader.ts';
-import { CONTEXT_COLUMNS, ROW_COLUMNS } from './log-rows.ts';
+import { CONTEXT_COLUMNS, INPUT_COLUMNS, ROW_COLUMNS } from './log-rows.ts';
 
 /** Rows DuckDB takes at once. */
 const CHUNK_ROWS = 2048;
-/** Text columns of `log_inputs`, in order. */
-const INPUT_TEXTS = ['request_id', 'guest', 'host', 'tenant', 'workload', 'name', 'kind', 'text'] as const;
 
 interface RowTable {
   readonly name: string;
@@ -65,7 +63,7 @@ export class LogTables {
     const numbers = (names: readonly string[]) => names.map((name) => `${name} DOUBLE`);
     await connection.run(
       `CREATE TABLE log_contexts (key INTEGER, ${[...texts(CONTEXT_COLUMNS), ...numbers(GRANTED_COLUMNS)].join(', ')});
-       CREATE TABLE log_inputs (time TIMESTAMPTZ, ${texts(INPUT_TEXTS).join(', ')}, number DOUBLE);
+       CREATE TABLE log_inputs (time TIMESTAMPTZ, ${texts(INPUT_COLUMNS).join(', ')}, number DOUBLE);
        CREATE OR REPLACE VIEW log_input_rows AS SELECT * REPLACE (nullif(number, 'nan'::DOUBLE) AS number) FROM log_inputs`,
     );
     return new LogTables(
@@ -128,7 +126,7 @@ export class LogTables {
   #takeInputs(table: Table): void {
     const at = column(table, 'at_ms');
     const number = column(table, 'number');
-    const texts = INPUT_TEXTS.map((name) => table.getChild(name));
+    const texts = INPUT_COLUMNS.map((name) => table.getChild(name));
     for (let row = 0; row < table.numRows; row += 1) {
       this.#inputs.appendTimestampTZ(new DuckDBTimestampTZValue(micros(at[row] as number)));
       for (const text of texts) {

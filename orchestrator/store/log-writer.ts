@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type PointContext, ShadowError, type WritingState, type WritingStatus } from '../core/shadow.ts';
-import { syncFolder } from './files.ts';
+import { syncPath } from './files.ts';
 import { encodeFrame } from './frame.ts';
 import type { StoredInput } from './input-rules.ts';
 import {
@@ -328,7 +328,7 @@ export class LogWriter implements RowQueue {
     this.#nextSegment += 1;
     const segment = { number, path, file, durable: 0, again: [] };
     // The name must survive before any row in the file is acknowledged.
-    await syncFolder(this.#directory).catch(async (cause) => {
+    await syncPath(this.#directory).catch(async (cause) => {
       this.#segment = segment;
       throw cause;
     });

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { type LogDamage, ShadowError } from '../core/shadow.ts';
 import { publishText, textOf } from './files.ts';
+import { MANIFEST_FILE } from './layout.ts';
 import { SCHEMA_VERSION } from './log-rows.ts';
 
 export const TIERS = ['raw', 'minute', 'hour', 'inputs'] as const;
@@ -45,7 +46,6 @@ export interface Manifest {
   readonly lostRows: number;
 }
 
-const MANIFEST = 'manifest.json';
 /** Damage that is remembered; more than a disk in use would show. */
 const DAMAGE_MAX = 100;
 
@@ -62,7 +62,7 @@ const EMPTY: Manifest = {
 };
 
 export function readManifest(directory: string): Manifest {
-  const path = join(directory, MANIFEST);
+  const path = join(directory, MANIFEST_FILE);
   const text = textOf(path);
   if (text === undefined) return EMPTY;
   const manifest = parse(path, text);
@@ -91,6 +91,6 @@ export async function publishManifest(directory: string, next: Manifest): Promis
     generation: next.generation + 1,
     damage: next.damage.slice(-DAMAGE_MAX),
   };
-  await publishText(join(directory, MANIFEST), `${JSON.stringify(manifest)}\n`);
+  await publishText(join(directory, MANIFEST_FILE), `${JSON.stringify(manifest)}\n`);
   return manifest;
 }

@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { DuckDBConnection } from '@duckdb/node-api';
 import { literal } from './columns.ts';
+import { syncPath } from './files.ts';
 import { sealedPath, WORK_FOLDER } from './layout.ts';
 import { SCHEMA_VERSION } from './log-rows.ts';
 import type { SealedFile, Tier } from './manifest.ts';
@@ -11,6 +12,12 @@ import type { SealedFile, Tier } from './manifest.ts';
 const LEVEL = { seal: 3, keep: 9 } as const;
 /** Rows of a row group, DuckDB's own default: smaller ones cost more to plan over than they save to read. */
 const ROW_GROUP_ROWS = 122_880;
+
+/** Sealed files as a FROM clause's content; columns that some of them lack are null there. */
+export function parquetSql(directory: string, files: readonly SealedFile[]): string {
+  const paths = files.map(({ path }) => literal(join(directory, path)));
+  return `read_parquet([${paths.join(', ')}], union_by_name = true, hive_partitioning = false)`;
+}
 
 /** Writes Parquet files, one per day and host. */
 export class PartitionWriter {
@@ -56,7 +63,7 @@ export class PartitionWriter {
       const [rows = 0, fromMs = 0, toMs = 0] = (facts.getRowsJson()[0] ?? []).map(Number);
       if (rows === 0) return;
       const bytes = statSync(work).size;
-      this.#place(work, path);
+      await this.#place(work, path);
       this.files.push({ path, tier, day, host, rows, bytes, fromMs, toMs, schema: SCHEMA_VERSION });
     } finally {
       // Also what a full disk cut off: it would keep the disk full.
@@ -64,22 +71,13 @@ export class PartitionWriter {
     }
   }
 
-  #place(work: string, path: string): void {
+  async #place(work: string, path: string): Promise<void> {
     const target = join(this.#directory, path);
     mkdirSync(dirname(target), { recursive: true, mode: 0o750 });
-    syncPath(work);
+    await syncPath(work);
     renameSync(work, target);
-    // The whole way up to the store's folder: each may be new.
+    // The whole way up to the store's folder: each may be new, or made by a worker that was killed before it synced it.
     for (let folder = dirname(target); folder.length >= this.#directory.length; folder = dirname(folder))
-      syncPath(folder);
-  }
-}
-
-function syncPath(path: string): void {
-  const handle = openSync(path, 'r');
-  try {
-    fsyncSync(handle);
-  } finally {
-    closeSync(handle);
+      await syncPath(folder);
   }
 }

@@ -1,19 +1,14 @@
-import { join } from 'node:path';
 import type { DuckDBConnection } from '@duckdb/node-api';
-import { emptySelect, literal } from './columns.ts';
+import { emptySelect } from './columns.ts';
 import { filesOf } from './layout.ts';
 import type { Manifest, SealedFile, Tier } from './manifest.ts';
+import { parquetSql } from './partitions.ts';
 
 /**
  * Latest days that have a branch of their own in a view. A branch says which times it can hold, so that a question about
  * the last hour never opens the files of other days; each one costs half a millisecond of planning.
  */
 const BRANCHES_MAX = 8;
-
-function parquetSql(directory: string, files: readonly SealedFile[]): string {
-  const paths = files.map(({ path }) => literal(join(directory, path)));
-  return `read_parquet([${paths.join(', ')}], union_by_name = true, hive_partitioning = false)`;
-}
 
 /** A SELECT over sealed files, one branch a day for the latest days. */
 function sealedSql(directory: string, files: readonly SealedFile[]): string[] {

@@ -5,7 +5,7 @@ import { ShadowError } from '../core/shadow.ts';
 import { ArrowStream } from './arrow-stream.ts';
 import { literal } from './columns.ts';
 import { HASH_CHARS, heldInputKey } from './input-rules.ts';
-import { LOG_FOLDER } from './layout.ts';
+import { LOG_FOLDER, MANIFEST_FILE } from './layout.ts';
 import { LogTables } from './log-tables.ts';
 import { readManifest } from './manifest.ts';
 import { createViews } from './views.ts';
@@ -68,7 +68,7 @@ export class WorkerQueries {
   }
 
   #manifestMark(): string {
-    const stat = statSync(join(this.#directory, 'manifest.json'), { bigint: true, throwIfNoEntry: false });
+    const stat = statSync(join(this.#directory, MANIFEST_FILE), { bigint: true, throwIfNoEntry: false });
     return stat === undefined ? 'none' : `${stat.ino} ${stat.mtimeNs} ${stat.size}`;
   }
 

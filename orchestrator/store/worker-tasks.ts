@@ -5,7 +5,7 @@ import { loadSet } from './import-set.ts';
 import { LOG_FOLDER } from './layout.ts';
 import { LogTables } from './log-tables.ts';
 import { readManifest, type SealedFile } from './manifest.ts';
-import { PartitionWriter } from './partitions.ts';
+import { PartitionWriter, parquetSql } from './partitions.ts';
 import { bucketsSql } from './roll-up.ts';
 import type { Answers, Ask } from './worker-messages.ts';
 
@@ -104,7 +104,6 @@ export class WorkerTasks {
   }
 
   #read(files: readonly SealedFile[]): string {
-    const paths = files.map(({ path }) => literal(join(this.#directory, path)));
-    return `read_parquet([${paths.join(', ')}], union_by_name = true, hive_partitioning = false)`;
+    return parquetSql(this.#directory, files);
   }
 }

@@ -1,6 +1,6 @@
 // A server of the Allocate bench, in a process of its own so that its CPU is its own: `echo`, or `service` over a fake
-// hypervisor. Says { address, path } once it serves; answers 'begin' and 'end'
-// of a round with its CPU so far, and 'release' once no lease is left.
+// hypervisor. Says { address, path } once it serves; answers 'begin' and 'end' of a round with its CPU so far, and 'release'
+// once no lease is left.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { Session } from 'node:inspector/promises';
 import { tmpdir } from 'node:os';

@@ -17,7 +17,7 @@ const tracked = listed
   );
 
 const BANNED = [
-  { name: 'a mark of unfinished work', pattern: /\b(TODO|FIXME|XXX)\b/, files: /./ },
+  { name: 'a mark of unfinished work', pattern: /\b(TO[D]O|FIX[M]E|X{3})\b/, files: /./ },
   { name: 'a path of one machine', pattern: /(^|[\s"'`(])\/(work|root|home)\//, files: /./ },
   { name: 'the type any', pattern: /(:\s*any\b|<any>|\bas any\b)/, files: /\.ts$/ },
   { name: 'an enum', pattern: /^\s*(export\s+)?(const\s+)?enum\s/m, files: /^(?!assembly).*\.ts$/ },

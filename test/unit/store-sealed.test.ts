@@ -2,7 +2,7 @@
 // store has one writer, and puts in order what a crash left. Method: a real store in a temporary folder, with its worker
 // process; expectations worked by hand.
 import { spawnSync } from 'node:child_process';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { scanFrames } from '../../orchestrator/store/log-segments.ts';
@@ -284,12 +284,18 @@ t.test('an erasure that was cut off is finished by the next upkeep', async (t) =
 
 t.test('a backup made while writing goes on holds what was acknowledged before it', async (t) => {
   const folder = newFolder(t);
-  const store = newStore(t);
+  const store = newStore(t, {
+    directory: join(folder, 'store'),
+    inputRules: [{ name: 'secret', action: 'hash' }],
+  });
   let n = 0;
   const add = (count: number): void => {
     for (const end = n + count; n < end; n += 1) store.record(pointAt(n));
   };
   add(100);
+  const inputs = { secret: { kind: 'text', value: 'x' } } as const;
+  store.record(pointAt(n, { requestId: 'r-secret', inputs }));
+  n += 1;
   await store.maintain();
   add(100);
   await store.flush();
@@ -301,7 +307,12 @@ t.test('a backup made while writing goes on holds what was acknowledged before i
   const [found = {}] = await rowsOf(
     copy.query('SELECT count(*) AS rows, max(cpu_millicores) AS last FROM shadow'),
   );
-  t.ok(Number(found.rows) >= 200);
+  t.ok(Number(found.rows) >= 201);
+  t.equal(
+    statSync(join(folder, 'copy', 'input-key')).mode & 0o777,
+    0o600,
+    'the key stays as private as it was',
+  );
   t.equal(Number(found.last), Number(found.rows) - 1, 'once and in order');
   copy.record(pointAt(5000));
   await copy.flush();
