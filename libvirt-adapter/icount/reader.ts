@@ -1,4 +1,5 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import type { InstructionClass } from '../../orchestrator/core/shadow.ts';
 
 /** Layout of the plugin's file, version 2; icount-file.h declares the same. */
 const MAGIC = 'FSICOUNT';
@@ -33,10 +34,13 @@ const RECORD_FIELD = { mark: 0, instructions: 8, monotonicNs: 16, classes: 24 } 
 const MARK_VCPU_BITS = 16n;
 
 /** Classes that the plugin decodes, in the file's order; insn-class.h says what belongs to each. */
-const DECODED_CLASSES = ['system', 'crypto', 'vector', 'branch', 'memory'] as const;
-
-/** A class of instructions; `other` is what no counted class took. */
-export type InstructionClass = (typeof DECODED_CLASSES)[number] | 'other';
+const DECODED_CLASSES = [
+  'system',
+  'crypto',
+  'vector',
+  'branch',
+  'memory',
+] as const satisfies readonly InstructionClass[];
 
 /** Instructions by class: those that the plugin was told to count, and `other`. Together they are the total. */
 export type ClassCounts = ReadonlyMap<InstructionClass, bigint>;

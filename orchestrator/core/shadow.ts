@@ -4,15 +4,11 @@ import { ENTITLEMENT_FIELDS, type Entitlement, PROFILE_FIELDS, type ResourceProf
 import type { Params } from './request.ts';
 import { SAMPLE_FLAGS } from './sample.ts';
 
-/** Classes of executed instructions, decided when the guest's code is translated. */
-export const INSTRUCTION_CLASSES = [
-  'branch',
-  'load-store',
-  'float-simd',
-  'crypto',
-  'privileged-io',
-  'other',
-] as const;
+/**
+ * Classes of executed instructions, decided when the guest's code is translated: privileged and I/O, crypto, floating point
+ * and SIMD, branches, loads and stores. `other` is what no counted class took.
+ */
+export const INSTRUCTION_CLASSES = ['system', 'crypto', 'vector', 'branch', 'memory', 'other'] as const;
 export type InstructionClass = (typeof INSTRUCTION_CLASSES)[number];
 
 /** Why a point must not be read as ordinary demand. Their order is that of the bits in the log: append only. */
