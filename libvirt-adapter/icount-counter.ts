@@ -5,7 +5,7 @@ import {
   type IcountReading,
   type IcountRecords,
   totalInstructions,
-} from './icount/reader.ts';
+} from './icount-reader.ts';
 
 /** Counter of a guest whose QEMU runs the instruction-count plugin. Each answer is undefined while there is none. */
 export interface IcountCounter extends InstructionCounter {

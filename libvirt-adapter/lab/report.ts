@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { IcountReader, type IcountReading, totalInstructions } from '../icount/reader.ts';
+import { IcountReader, type IcountReading, totalInstructions } from '../icount-reader.ts';
 import type { ExecOutcome, LabGuest } from './guest.ts';
 import { Lab, type LabOptions } from './lab.ts';
 import { describeHostPolicy, labServiceConfig } from './service-config.ts';

@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { IcountReader, type IcountReading, type IcountRecord } from '../../libvirt-adapter/icount/reader.ts';
+import { IcountReader, type IcountReading, type IcountRecord } from '../../libvirt-adapter/icount-reader.ts';
 import type { LabGuest } from '../../libvirt-adapter/lab/guest.ts';
 import { Lab } from '../../libvirt-adapter/lab/lab.ts';
 import { takesPlugins } from '../../libvirt-adapter/lab/plugin-support.ts';

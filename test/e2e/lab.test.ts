@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { IcountReader, totalInstructions } from '../../libvirt-adapter/icount/reader.ts';
+import { IcountReader, totalInstructions } from '../../libvirt-adapter/icount-reader.ts';
 import type { LabGuest } from '../../libvirt-adapter/lab/guest.ts';
 import { emulatorsNaming, findProcess, isRunning } from '../../libvirt-adapter/lab/host-process.ts';
 import { Lab } from '../../libvirt-adapter/lab/lab.ts';

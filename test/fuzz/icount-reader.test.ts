@@ -8,7 +8,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { IcountError, IcountReader } from '../../libvirt-adapter/icount/reader.ts';
+import { IcountError, IcountReader } from '../../libvirt-adapter/icount-reader.ts';
 
 const SEED = Number(process.env.FORESHADE_SEED ?? Date.now() % 1_000_000);
 const ROUNDS = 3_000;

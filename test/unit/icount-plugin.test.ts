@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import { IcountReader, type IcountRecord } from '../../libvirt-adapter/icount/reader.ts';
+import { IcountReader, type IcountRecord } from '../../libvirt-adapter/icount-reader.ts';
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 const SEED = Number(process.env.FORESHADE_SEED ?? Date.now() % 1_000_000);

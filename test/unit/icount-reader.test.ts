@@ -6,13 +6,13 @@ import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
+import { openIcountCounter } from '../../libvirt-adapter/icount-counter.ts';
 import {
   IcountError,
   IcountReader,
   totalClasses,
   totalInstructions,
-} from '../../libvirt-adapter/icount/reader.ts';
-import { openIcountCounter } from '../../libvirt-adapter/icount-counter.ts';
+} from '../../libvirt-adapter/icount-reader.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'foreshade-icount-'));
 t.teardown(() => rmSync(folder, { recursive: true }));
