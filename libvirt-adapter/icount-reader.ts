@@ -1,5 +1,5 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
-import type { InstructionClass } from '../orchestrator/core/shadow.ts';
+import type { InstructionClass } from '../orchestrator/core/sample.ts';
 
 /** Layout of the plugin's file, version 2; icount-file.h declares the same. */
 const MAGIC = 'FSICOUNT';

@@ -11,6 +11,13 @@ export const SAMPLE_FLAGS = [
 ] as const;
 export type SampleFlag = (typeof SAMPLE_FLAGS)[number];
 
+/**
+ * Classes of executed instructions, decided when the guest's code is translated: privileged and I/O, crypto, floating point
+ * and SIMD, branches, loads and stores. `other` is what no counted class took.
+ */
+export const INSTRUCTION_CLASSES = ['system', 'crypto', 'vector', 'branch', 'memory', 'other'] as const;
+export type InstructionClass = (typeof INSTRUCTION_CLASSES)[number];
+
 /** One reading of one guest: rates over the period that ends at `atMs`. */
 export interface GuestSample {
   readonly guest: GuestId;
@@ -36,5 +43,9 @@ export interface GuestSample {
   };
   /** Pressure stall shares in [0, 1] where the host or the guest's cgroup has PSI. */
   readonly pressure?: { readonly cpuSome?: number; readonly memorySome?: number; readonly ioSome?: number };
+  /** Instructions the guest had executed at the end of the period, since its start; absent without a counter. */
+  readonly instructionsAt?: number;
+  /** Instructions executed in the period, by class; absent where they are not told apart. */
+  readonly classes?: Readonly<Partial<Record<InstructionClass, number>>>;
   readonly flags: readonly SampleFlag[];
 }

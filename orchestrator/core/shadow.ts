@@ -2,14 +2,7 @@ import type { Axis } from './forecast.ts';
 import type { GuestId } from './guest.ts';
 import { ENTITLEMENT_FIELDS, type Entitlement, PROFILE_FIELDS, type ResourceProfile } from './profile.ts';
 import type { Params } from './request.ts';
-import { SAMPLE_FLAGS } from './sample.ts';
-
-/**
- * Classes of executed instructions, decided when the guest's code is translated: privileged and I/O, crypto, floating point
- * and SIMD, branches, loads and stores. `other` is what no counted class took.
- */
-export const INSTRUCTION_CLASSES = ['system', 'crypto', 'vector', 'branch', 'memory', 'other'] as const;
-export type InstructionClass = (typeof INSTRUCTION_CLASSES)[number];
+import { INSTRUCTION_CLASSES, type InstructionClass, SAMPLE_FLAGS } from './sample.ts';
 
 /** Why a point must not be read as ordinary demand. Their order is that of the bits in the log: append only. */
 export const SHADOW_FLAGS = [

@@ -2,10 +2,10 @@ import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { AllocatorError } from '../core/errors.ts';
 import { PROFILE_FIELDS } from '../core/profile.ts';
+import { INSTRUCTION_CLASSES } from '../core/sample.ts';
 import {
   CLASS_COLUMNS,
   flagBits,
-  INSTRUCTION_CLASSES,
   type LogDamage,
   type PointContext,
   PROFILE_COLUMNS,
