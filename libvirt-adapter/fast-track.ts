@@ -1,6 +1,6 @@
 import type { GuestId } from '../orchestrator/core/guest.ts';
-import type { GuestSample, SampleFlag } from '../orchestrator/core/sample.ts';
-import { GAP_PERIODS, isClockStep } from './full-track.ts';
+import type { GuestSample, InstructionReading, SampleFlag } from '../orchestrator/core/sample.ts';
+import { executedIn, GAP_PERIODS, isClockStep } from './full-track.ts';
 import type { HostReading } from './host-readings.ts';
 import { SlidingReadings } from './rates.ts';
 import { vcpuShares } from './vcpu-shares.ts';
@@ -15,7 +15,7 @@ export interface FastReading {
   readonly wallMs: number;
   readonly monotonicMs: number;
   readonly host: HostReading;
-  readonly instructions?: number;
+  readonly instructions?: InstructionReading;
 }
 
 /** One guest's fast samples: each is over the second before it. */
@@ -51,7 +51,10 @@ export class FastTrack {
     if (this.#pauseNoted) this.#pausedUntilMs = monotonicMs + FAST_WINDOW_MS;
     this.#pauseNoted = false;
     const last = this.#history.at(-1);
-    const counters = { cpuNs: host.cpuNs, ...(instructions !== undefined && { instructions }) };
+    const counters = {
+      cpuNs: host.cpuNs,
+      ...(instructions !== undefined && { instructions: instructions.total }),
+    };
     const step = this.#window.push({ monotonicMs, counters });
     if (step?.hasReset) this.#history = [];
     this.#history.push(reading);
@@ -59,7 +62,8 @@ export class FastTrack {
     const startMs = monotonicMs - step.periodMs;
     while ((this.#history[0]?.monotonicMs ?? startMs) < startMs) this.#history.shift();
     if (step.periodMs < FAST_WINDOW_MS_MIN && !step.hasReset) return undefined;
-    const vcpus = vcpuShares(this.#history[0]?.host, host, step.periodMs);
+    const [first] = this.#history;
+    const vcpus = vcpuShares(first?.host, host, step.periodMs);
     const { cpuNs, instructions: instructionsPerS } = step.perS;
     return {
       guest: this.#guest,
@@ -71,6 +75,7 @@ export class FastTrack {
         ...(instructionsPerS !== undefined && { instructionsPerS }),
       },
       ...(vcpus !== undefined && { vcpus }),
+      ...executedIn(first?.instructions, instructions),
       flags: this.#flags(last, reading, step.hasReset),
     };
   }

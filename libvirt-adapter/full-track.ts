@@ -1,6 +1,11 @@
 import type { GuestId } from '../orchestrator/core/guest.ts';
 import type { ResourceProfile } from '../orchestrator/core/profile.ts';
-import type { GuestSample, SampleFlag } from '../orchestrator/core/sample.ts';
+import {
+  executedBetween,
+  type GuestSample,
+  type InstructionReading,
+  type SampleFlag,
+} from '../orchestrator/core/sample.ts';
 import type { DomainStatValues } from './domain-stats.ts';
 import type { HostReading, PressureReading } from './host-readings.ts';
 import { DOMAIN_STATES } from './libvirt.ts';
@@ -33,7 +38,7 @@ export interface FullReading {
   readonly values: DomainStatValues;
   readonly host: HostReading | undefined;
   readonly pressure?: PressureReading;
-  readonly instructions?: number;
+  readonly instructions?: InstructionReading;
 }
 
 /** One guest's full samples: turns cumulative readings into rates and says which of them not to trust. */
@@ -103,6 +108,7 @@ export class FullTrack {
       ...(vcpus !== undefined && { vcpus }),
       ...(memory !== undefined && { memory }),
       ...(pressure !== undefined && { pressure }),
+      ...executedIn(last.instructions, reading.instructions),
       flags,
     };
   }
@@ -146,6 +152,16 @@ function isTimed(last: FullReading, now: FullReading, periodMs: number): boolean
   return (last.waitMs + now.waitMs) / 2 <= periodMs * UNSURE_FRACTION_MAX;
 }
 
+/** What a sample says of its instructions, besides their rate. */
+export function executedIn(
+  last: InstructionReading | undefined,
+  now: InstructionReading | undefined,
+): Pick<GuestSample, 'instructionsAt' | 'classes'> {
+  if (now === undefined) return {};
+  const classes = last && executedBetween(last, now)?.classes;
+  return { instructionsAt: now.total, ...(classes !== undefined && { classes }) };
+}
+
 /** Whether the wall clock moved otherwise than the monotonic one between two readings. */
 export function isClockStep(
   last: { readonly wallMs: number; readonly monotonicMs: number },
@@ -165,7 +181,7 @@ function countersOf({ monotonicMs, values, instructions }: FullReading): Counter
       majorFaults: values.number('balloon.major_fault'),
       netRx: sumOver(values, 'net', 'rx.bytes'),
       netTx: sumOver(values, 'net', 'tx.bytes'),
-      instructions,
+      instructions: instructions?.total,
     }),
   };
 }

@@ -1,6 +1,6 @@
 import type { GuestId } from '../orchestrator/core/guest.ts';
 import type { Telemetry } from '../orchestrator/core/ports.ts';
-import type { GuestSample } from '../orchestrator/core/sample.ts';
+import type { GuestSample, InstructionReading } from '../orchestrator/core/sample.ts';
 import { systemClock, type TimerClock } from './clock.ts';
 import type { DomainCatalog } from './domain-catalog.ts';
 import { eachDomain } from './domain-stats.ts';
@@ -124,6 +124,10 @@ export class LibvirtTelemetry implements Telemetry {
     this.#schedule();
   }
 
+  instructions(guest: GuestId): InstructionReading | undefined {
+    return instructionsOf(this.#watched.get(guest)?.counter);
+  }
+
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#schedule();
@@ -219,7 +223,7 @@ export class LibvirtTelemetry implements Telemetry {
       if (watched === undefined) return;
       const { readings, counter } = watched;
       const pressure = watched.isFast ? readings?.pressure() : undefined;
-      const instructions = counter?.read();
+      const instructions = instructionsOf(counter);
       const sample = watched.full.take({
         wallMs,
         monotonicMs,
@@ -228,7 +232,7 @@ export class LibvirtTelemetry implements Telemetry {
         values,
         host: readings?.read(),
         ...(pressure !== undefined && { pressure }),
-        ...(instructions !== undefined && { instructions: Number(instructions) }),
+        ...(instructions !== undefined && { instructions }),
       });
       if (sample !== undefined) this.#emit(sample);
     });
@@ -244,12 +248,12 @@ export class LibvirtTelemetry implements Telemetry {
         watched.fast.clear();
         continue;
       }
-      const instructions = watched.counter?.read();
+      const instructions = instructionsOf(watched.counter);
       const sample = watched.fast.take({
         wallMs: this.#clock.nowMs(),
         monotonicMs: this.#clock.monotonicMs(),
         host,
-        ...(instructions !== undefined && { instructions: Number(instructions) }),
+        ...(instructions !== undefined && { instructions }),
       });
       if (sample !== undefined) this.#emit(sample);
     }
@@ -319,6 +323,11 @@ export class LibvirtTelemetry implements Telemetry {
     if (!(cause instanceof LibvirtError)) this.#onFailure(cause);
     else if (this.#libvirt.connection.state === 'connected') this.#onFailure(cause);
   }
+}
+
+function instructionsOf(counter: ReturnType<OpenInstructionCounter>): InstructionReading | undefined {
+  const total = counter?.read();
+  return total === undefined ? undefined : { run: '', total: Number(total) };
 }
 
 function letGo(watched: Watched): void {

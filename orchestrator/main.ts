@@ -7,6 +7,7 @@ import type { Config } from './config.ts';
 import type { AdjustPolicy } from './core/adjust.ts';
 import type { Clock, Forecaster, LeaseLedger } from './core/ports.ts';
 import { MIB } from './core/profile.ts';
+import type { ShadowStore } from './core/shadow.ts';
 import { Engine } from './engine/engine.ts';
 import type { Log } from './engine/log.ts';
 import type { EnginePolicy } from './engine/policy.ts';
@@ -14,6 +15,7 @@ import { LmdbLedger } from './ledger/lmdb-ledger.ts';
 import { packageVersion } from './package-path.ts';
 import { Service } from './service/server.ts';
 import { StateLock } from './state-lock.ts';
+import { storeOptions } from './store-options.ts';
 
 /** A running service. */
 export interface Running {
@@ -28,6 +30,8 @@ export interface Foundation {
   readonly readings: HostReadings;
   readonly forecaster: Forecaster;
   readonly ledger: LeaseLedger;
+  /** Absent: nothing is recorded, and questions about the record are refused. */
+  readonly shadow?: ShadowStore;
   readonly adapter?: AdapterOptions;
 }
 
@@ -57,9 +61,9 @@ export async function serve(
   }
 }
 
-/** Run the service over a foundation; the caller closes what it brought, the ledger excepted. */
+/** Run the service over a foundation; the caller closes what it brought, but for the ledger and the shadow. */
 export async function serveOn(config: Config, foundation: Foundation, logger: Log): Promise<Running> {
-  const { libvirt, readings, forecaster, ledger } = foundation;
+  const { libvirt, readings, forecaster, ledger, shadow } = foundation;
   const adapter = createLibvirtAdapter(libvirt, readings, {
     periods: {
       fullMs: config.telemetry.fullPeriodMs,
@@ -78,13 +82,18 @@ export async function serveOn(config: Config, foundation: Foundation, logger: Lo
       actuators: adapter.actuators,
       window: adapter.window,
       telemetry: adapter.telemetry,
+      ...(shadow && { shadow }),
       log: logger,
       newId: newLeaseId,
       pause: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
     },
     enginePolicy(config),
   );
-  const undo: (() => Promise<void> | void)[] = [() => ledger.close(), () => adapter.close()];
+  const undo: (() => Promise<void> | void)[] = [
+    () => ledger.close(),
+    () => shadow?.close(),
+    () => adapter.close(),
+  ];
   try {
     await engine.start();
     const tick = setInterval(() => engine.tick(), config.engine.tickMs);
@@ -92,7 +101,13 @@ export async function serveOn(config: Config, foundation: Foundation, logger: Lo
       () => engine.stop(),
       () => clearInterval(tick),
     );
-    const service = await Service.start({ engine, config, version: packageVersion(), logger });
+    const service = await Service.start({
+      engine,
+      config,
+      version: packageVersion(),
+      logger,
+      ...(shadow && { shadow }),
+    });
     undo.push(() => service.drain(config.service.drainTimeoutMs));
   } catch (error) {
     await unwind(undo);
@@ -117,6 +132,7 @@ async function hostFoundation(
   const { ParametricForecaster } = await import('./forecast/parametric-forecaster.ts');
   const forecaster = given ?? (await ParametricForecaster.create());
   const ledger = LmdbLedger.open(join(config.stateDir, 'ledger'));
+  const shadow = await openShadow(config, logger);
   const { libvirt: settings } = config;
   const libvirt = await NativeLibvirt.open(settings.uri, {
     keepalive: { intervalS: settings.keepaliveIntervalS, count: settings.keepaliveCount },
@@ -134,8 +150,24 @@ async function hostFoundation(
     readings: new ProcessReadings(),
     forecaster,
     ledger,
+    shadow,
     adapter: { openCounter: openIcountCounter, tapShaping: canShapeTaps() },
   };
+}
+
+/** The record of samples, as the configuration keeps it. @throws {ShadowError} as `DiskShadowStore.open` */
+async function openShadow(config: Config, logger: Log): Promise<ShadowStore> {
+  const { DiskShadowStore } = await import('./store/store.ts');
+  const store = DiskShadowStore.open({
+    ...storeOptions(config),
+    onState: (status) => {
+      const level = status.state === 'writing' || status.state === 'closed' ? 'info' : 'warn';
+      logger[level]({ ...status }, `the record of samples is ${status.state}`);
+    },
+    onMaintenanceError: (error) => logger.warn({ err: error }, 'the upkeep of the record failed'),
+  });
+  for (const damage of store.damageAtOpen) logger.warn({ ...damage }, 'the record could not be read whole');
+  return store;
 }
 
 /** Newest first, each even if an earlier one failed; the first failure is what the caller hears. */

@@ -55,6 +55,8 @@ export function leaseDocument(lease: Lease) {
     work_finished_at_ms: lease.workFinishedAtMs,
     released_at_ms: lease.releasedAtMs,
     queue: lease.queue && { position: lease.queue.position, expected_wait_ms: lease.queue.expectedWaitMs },
+    executed_instructions: lease.executedInstructions,
+    executed_by_class: lease.executedInstructions === undefined ? undefined : lease.executedByClass,
   };
 }
 

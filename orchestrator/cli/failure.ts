@@ -1,11 +1,12 @@
 import { ConfigError } from '../config.ts';
 import type { ErrorCode } from '../core/errors.ts';
 import { AllocatorError } from '../core/errors.ts';
+import { ShadowError, type ShadowErrorCode } from '../core/shadow.ts';
 import { ClientError, UNREACHABLE } from './client.ts';
 import { seconds } from './quantities.ts';
 
 /** What to do next, by reason. A new code does not compile until it has advice. */
-const ADVICE: Readonly<Record<ErrorCode, string>> = {
+const ADVICE: Readonly<Record<ErrorCode | ShadowErrorCode, string>> = {
   INVALID_REQUEST: 'Correct the request; nothing was changed.',
   GUEST_NOT_FOUND: 'See the guests of this host: foreshade guest list',
   GUEST_NOT_ADOPTED: 'Let Foreshade manage it first: foreshade guest adopt GUEST',
@@ -25,6 +26,16 @@ const ADVICE: Readonly<Record<ErrorCode, string>> = {
   LEDGER_UNAVAILABLE: 'See whether state_dir is writable and has room: foreshade doctor',
   DEADLINE_EXCEEDED: 'Allow more time with --timeout; see what came of it: foreshade lease list',
   DRAINING: 'The service is shutting down; repeat once it is back.',
+  STORE_UNAVAILABLE:
+    'See whether the folder exists, is readable and has room: --store or FORESHADE_STORE names it.',
+  STORE_IN_USE: 'The service writes this store; stop it, or wait for the other command to end.',
+  STORE_TOO_NEW: 'Use the version of Foreshade that wrote it, or a later one.',
+  POINT_REFUSED: 'Correct what was to be recorded; nothing was changed.',
+  QUERY_REFUSED: 'See the tables: foreshade shadow query "SHOW TABLES"; and their columns: "DESCRIBE shadow"',
+  QUERY_TOO_LARGE:
+    'Ask for less at once: a shorter time, fewer columns, or the tiers shadow_minute and shadow_hour.',
+  QUERY_LOST: 'Repeat it; if it is lost again, ask for less at once.',
+  SET_REFUSED: 'A set is a folder with dataset.json and series.csv.gz, series.parquet or requests.csv.gz.',
 };
 
 const OTHER_ADVICE: Readonly<Record<string, string>> = {
@@ -59,6 +70,7 @@ export function describeFailure(error: unknown): Failure {
   }
   if (error instanceof AllocatorError)
     return failure(error.code, error.message, ADVICE[error.code], error.detail);
+  if (error instanceof ShadowError) return failure(error.code, error.message, ADVICE[error.code], {});
   const message = error instanceof Error ? error.message : String(error);
   return failure('FAILED', message, undefined, {});
 }

@@ -25,6 +25,7 @@ export function leaseText(lease: Lease): string {
     ['starts', localTime(lease.startMs)],
     ['expires', lease.releasedAtMs === undefined ? localTime(lease.expiresAtMs) : undefined],
     ['released', lease.releasedAtMs === undefined ? undefined : localTime(lease.releasedAtMs)],
+    ['executed', executedText(lease)],
     ['forecast', lease.predicted?.reason],
     ['request id', lease.requestId],
   ]);
@@ -51,6 +52,15 @@ export function leaseLine(lease: Lease, nowMs: number): string {
 
 function inPlaceText({ inPlaceAtMs = 0, requestedAtMs = 0 }: Lease): string {
   return `${localTime(inPlaceAtMs)} (${seconds(inPlaceAtMs - requestedAtMs)} after the request)`;
+}
+
+function executedText({ executedInstructions, executedByClass }: Lease): string | undefined {
+  if (executedInstructions === undefined) return undefined;
+  const total = `${(executedInstructions / 1e6).toLocaleString('en-US', { maximumFractionDigits: 1 })} million instructions`;
+  const shares = Object.entries(executedByClass)
+    .sort(([, a], [, b]) => b - a)
+    .map(([name, count]) => `${name} ${Math.round((100 * count) / Math.max(1, executedInstructions))} %`);
+  return shares.length === 0 ? total : `${total}: ${shares.join(', ')}`;
 }
 
 function predictedText({ predicted }: Lease): string {

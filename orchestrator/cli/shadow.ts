@@ -4,11 +4,11 @@ import { resolve } from 'node:path';
 import { finished } from 'node:stream/promises';
 import { RecordBatchReader } from 'apache-arrow';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { ShadowError, type ShadowErrorCode, type StoreStats } from '../core/shadow.ts';
+import { ShadowError, type StoreStats } from '../core/shadow.ts';
 import { backupStore } from '../store/backup.ts';
 import { ShadowReader } from '../store/reader.ts';
 import { DiskShadowStore } from '../store/store.ts';
-import { type Io, printAnswer, Unsuccessful } from './io.ts';
+import { type Io, printAnswer } from './io.ts';
 import { localTime, size } from './quantities.ts';
 import { shadowTail } from './shadow-tail.ts';
 import { facts, table } from './table.ts';
@@ -18,19 +18,6 @@ const STORE_VARIABLE = 'FORESHADE_STORE';
 const STORE_DEFAULT = '/var/lib/foreshade/shadow';
 /** Rows a terminal is shown unless it asks for more; `export` gives them all. */
 const ROWS_DEFAULT = 1000;
-
-const ADVICE: Readonly<Record<ShadowErrorCode, string>> = {
-  STORE_UNAVAILABLE:
-    'See whether the folder exists, is readable and has room: --store or FORESHADE_STORE names it.',
-  STORE_IN_USE: 'The service writes this store; stop it, or wait for the other command to end.',
-  STORE_TOO_NEW: 'Use the version of Foreshade that wrote it, or a later one.',
-  POINT_REFUSED: 'Correct what was to be recorded; nothing was changed.',
-  QUERY_REFUSED: 'See the tables: foreshade shadow query "SHOW TABLES"; and their columns: "DESCRIBE shadow"',
-  QUERY_TOO_LARGE:
-    'Ask for less at once: a shorter time, fewer columns, or the tiers shadow_minute and shadow_hour.',
-  QUERY_LOST: 'Repeat it; if it is lost again, ask for less at once.',
-  SET_REFUSED: 'A set is a folder with dataset.json and series.csv.gz, series.parquet or requests.csv.gz.',
-};
 
 interface ShadowOptions {
   readonly store?: string;
@@ -82,34 +69,18 @@ function folderOf(io: Io, options: ShadowOptions): string {
   return resolve(options.store ?? io.env[STORE_VARIABLE] ?? STORE_DEFAULT);
 }
 
-/** Run with what the store may refuse told as every failure is: a sentence, its code, and what to do. */
-async function told(io: Io, options: ShadowOptions, work: () => Promise<void>): Promise<void> {
-  try {
-    await work();
-  } catch (error) {
-    if (!(error instanceof ShadowError)) throw error;
-    const { code: reason, message } = error;
-    const advice = ADVICE[reason];
-    io.err(`${message} (${reason})\n${advice}\n`);
-    if (options.json) io.out(`${JSON.stringify({ error: { reason, message, advice } }, null, 2)}\n`);
-    throw new Unsuccessful(message, { cause: error });
-  }
-}
-
 /** Run with a reader of an existing store, and close it whatever happens. */
 async function withReader(
   io: Io,
   options: ShadowOptions,
   work: (reader: ShadowReader) => Promise<void>,
 ): Promise<void> {
-  await told(io, options, async () => {
-    const reader = new ShadowReader(existing(folderOf(io, options)));
-    try {
-      await work(reader);
-    } finally {
-      await reader.close();
-    }
-  });
+  const reader = new ShadowReader(existing(folderOf(io, options)));
+  try {
+    await work(reader);
+  } finally {
+    await reader.close();
+  }
 }
 
 /** Run as the one that writes the store. */
@@ -118,14 +89,12 @@ async function withStore(
   options: ShadowOptions,
   work: (store: DiskShadowStore) => Promise<void>,
 ): Promise<void> {
-  await told(io, options, async () => {
-    const store = DiskShadowStore.open({ directory: folderOf(io, options) });
-    try {
-      await work(store);
-    } finally {
-      await store.close();
-    }
-  });
+  const store = DiskShadowStore.open({ directory: folderOf(io, options) });
+  try {
+    await work(store);
+  } finally {
+    await store.close();
+  }
 }
 
 function existing(directory: string): string {
@@ -295,7 +264,7 @@ function tailCommand(io: Io): Command {
     )
     .option('--guest <guest>', 'of one guest only')
     .action((options: ShadowOptions & { lines: number; follow?: boolean; guest?: string }) =>
-      told(io, options, () => shadowTail(io, existing(folderOf(io, options)), options)),
+      shadowTail(io, existing(folderOf(io, options)), options),
     );
 }
 
@@ -314,11 +283,9 @@ function eraseCommand(io: Io): Command {
 function backupCommand(io: Io): Command {
   return sub('backup', 'Copy the store into a new folder; the service may go on writing')
     .argument('<folder>', 'a folder that does not exist or is empty')
-    .action((folder: string, options: ShadowOptions) =>
-      told(io, options, async () => {
-        const target = resolve(folder);
-        await backupStore(existing(folderOf(io, options)), target);
-        printAnswer(io, options.json, { document: { backup: target }, text: `Backed up to ${target}` });
-      }),
-    );
+    .action(async (folder: string, options: ShadowOptions) => {
+      const target = resolve(folder);
+      await backupStore(existing(folderOf(io, options)), target);
+      printAnswer(io, options.json, { document: { backup: target }, text: `Backed up to ${target}` });
+    });
 }

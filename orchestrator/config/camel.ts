@@ -17,6 +17,7 @@ function camel(key: string): string {
 /** Copy of `value` with every key in camelCase, frozen at every level. Absent keys stay absent. */
 export function frozenCamel<T>(value: T): CamelTree<T> {
   if (typeof value !== 'object' || value === null) return value as CamelTree<T>;
+  if (Array.isArray(value)) return Object.freeze([...value]) as CamelTree<T>;
   const entries = Object.entries(value).filter(([, child]) => child !== undefined);
   return Object.freeze(
     Object.fromEntries(entries.map(([key, child]) => [camel(key), frozenCamel(child)])),

@@ -42,6 +42,16 @@ export const CROSS_RULES: readonly CrossRule[] = [
     holds: atMost,
   },
   {
+    keys: ['shadow.raw_days', 'shadow.minute_days'],
+    rule: 'must not exceed shadow.minute_days: what is coarser is kept for longer',
+    holds: atMost,
+  },
+  {
+    keys: ['shadow.minute_days', 'shadow.hour_days'],
+    rule: 'must not exceed shadow.hour_days: what is coarser is kept for longer',
+    holds: (minutes, hours) => hours === undefined || atMost(minutes, hours),
+  },
+  {
     keys: ['service.http_socket', 'service.socket'],
     rule: 'must differ from service.socket: one socket speaks one protocol',
     holds: differ,

@@ -25,6 +25,10 @@ const QUANTILE_MAX = 0.99;
 /** Addresses that never leave the host. */
 const LOOPBACK = /^(?:127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\]):([1-9]\d{0,4})$/;
 const PORT_MAX = 65_535;
+/** One to three names with slashes between. */
+const INPUT_NAME = /^(?:[^/]{1,256}\/){0,2}[^/]{1,256}$/;
+/** Rules of inputs: each is tried for each parameter of each request. */
+const INPUT_NAMES_MAX = 64;
 
 const count = (value: number): string => value.toLocaleString('en-US');
 
@@ -51,6 +55,13 @@ function name(charsMax: number) {
 function oneOf<const T extends readonly [string, ...string[]]>(values: T) {
   const rule = `one of ${values.map((value) => `"${value}"`).join(', ')}`;
   return { type: z.enum(values, { error: rule }), rule };
+}
+
+function inputNames() {
+  const rule =
+    'a list of names of parameters, such as ["user", "encode/file_*", "acme/encode/title"]: NAME, WORKLOAD/NAME or TENANT/WORKLOAD/NAME, where * in NAME stands for any characters';
+  const text = z.string({ error: rule }).regex(INPUT_NAME, { error: rule });
+  return { type: z.array(text, { error: rule }).max(INPUT_NAMES_MAX, { error: rule }), rule };
 }
 
 function loopback() {
@@ -90,7 +101,7 @@ export const CONFIG_SCHEMA = z.strictObject({
   state_dir: key(
     path(PATH_CHARS_MAX),
     '/var/lib/foreshade',
-    'Where leases, samples and models are kept. Created with mode 0750.',
+    'Where leases and the record of samples are kept. Created with mode 0750.',
   ),
   host: section(
     {
@@ -244,6 +255,44 @@ export const CONFIG_SCHEMA = z.strictObject({
       ),
     },
     'How guests are observed.',
+  ),
+  shadow: section(
+    {
+      raw_days: key(
+        whole(1, 3_660),
+        30,
+        'Days for which every sample is kept. Minutes and hours are made of them before they go.',
+      ),
+      minute_days: key(
+        whole(1, 3_660),
+        365,
+        'Days for which means, extremes and p95 by the minute are kept.',
+      ),
+      hour_days: optional(whole(1, 36_600), 'Days for which the same by the hour is kept. Absent: for ever.'),
+      size_max_mib: key(
+        whole(64, 1_073_741_824),
+        20_480,
+        'Sealed samples take at most so much; the oldest of the finest kind go first.',
+      ),
+      upkeep_period_s: key(
+        whole(10, 86_400),
+        900,
+        'How often the log is sealed into Parquet, small files are merged and what is too old is dropped.',
+      ),
+      query_memory_mib: key(
+        whole(64, 1_048_576),
+        512,
+        'Memory of each of the two processes that answer questions and seal the log.',
+      ),
+      query_threads: key(whole(1, 256), 1, 'CPU threads of each of the two.'),
+      hash_inputs: key(
+        inputNames(),
+        [],
+        'Parameters of requests of which only a keyed hash is kept: found again by who knows the value.',
+      ),
+      redact_inputs: key(inputNames(), [], 'Parameters of which only is kept that they were there.'),
+    },
+    'The record of what guests used, in `shadow` below `state_dir`.',
   ),
   log: section(
     { level: key(oneOf(LOG_LEVELS), 'info', 'Least severe level that is written.') },

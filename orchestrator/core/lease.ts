@@ -1,6 +1,7 @@
 import type { GuestId } from './guest.ts';
 import type { Entitlement, Resource, ResourceProfile } from './profile.ts';
 import type { Params, Priority } from './request.ts';
+import type { ClassCounts } from './sample.ts';
 
 export const LEASE_STATES = [
   'QUEUED', //     no room yet; waits for its turn
@@ -105,6 +106,8 @@ export interface Lease {
   /** Largest usage seen so far. */
   readonly used: ResourceProfile;
   readonly adjustments: readonly Adjustment[];
+  /** Instructions the guest executed from in place to the release; absent without a counter, or when it restarted meanwhile. */
+  readonly executed?: { readonly total: number; readonly classes?: ClassCounts };
   readonly workStartedAtMs?: number;
   readonly workFinishedAtMs?: number;
   readonly releasedAtMs?: number;

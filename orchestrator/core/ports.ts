@@ -2,7 +2,7 @@ import type { Forecast, ForecastQuery, Outcome } from './forecast.ts';
 import type { Baseline, GuestFacts, GuestId, HostFacts } from './guest.ts';
 import type { GuestSeen } from './lease.ts';
 import type { Entitlement } from './profile.ts';
-import type { GuestSample } from './sample.ts';
+import type { GuestSample, InstructionReading } from './sample.ts';
 
 /** Time as an argument. `nowMs` is the wall clock and may step; `monotonicMs` never goes back. */
 export interface Clock {
@@ -116,5 +116,7 @@ export interface Telemetry {
    * readings beside them, or none, which is where every guest starts.
    */
   watch(guest: GuestId, cadence: 'full' | 'fast' | 'none'): void;
+  /** Instructions a watched guest has executed until now; undefined without a counter. */
+  instructions(guest: GuestId): InstructionReading | undefined;
   close(): Promise<void>;
 }

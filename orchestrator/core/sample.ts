@@ -18,6 +18,34 @@ export type SampleFlag = (typeof SAMPLE_FLAGS)[number];
 export const INSTRUCTION_CLASSES = ['system', 'crypto', 'vector', 'branch', 'memory', 'other'] as const;
 export type InstructionClass = (typeof INSTRUCTION_CLASSES)[number];
 
+/** Instructions by class. */
+export type ClassCounts = Readonly<Partial<Record<InstructionClass, number>>>;
+
+/** Instructions executed by all vCPUs of a guest since one start of it. */
+export interface InstructionReading {
+  /** Which start: readings of two starts have nothing in common. */
+  readonly run: string;
+  readonly total: number;
+  /** Absent where they are not told apart. */
+  readonly classes?: ClassCounts;
+}
+
+/** Instructions executed between two readings; undefined when the guest was started anew between them. */
+export function executedBetween(
+  from: InstructionReading,
+  to: InstructionReading,
+): Omit<InstructionReading, 'run'> | undefined {
+  if (from.run !== to.run) return undefined;
+  const total = to.total - from.total;
+  if (from.classes === undefined || to.classes === undefined) return { total };
+  const classes: { -readonly [C in InstructionClass]?: number } = {};
+  for (const name of INSTRUCTION_CLASSES) {
+    const count = to.classes[name];
+    if (count !== undefined) classes[name] = count - (from.classes[name] ?? 0);
+  }
+  return { total, classes };
+}
+
 /** One reading of one guest: rates over the period that ends at `atMs`. */
 export interface GuestSample {
   readonly guest: GuestId;
@@ -46,6 +74,6 @@ export interface GuestSample {
   /** Instructions the guest had executed at the end of the period, since its start; absent without a counter. */
   readonly instructionsAt?: number;
   /** Instructions executed in the period, by class; absent where they are not told apart. */
-  readonly classes?: Readonly<Partial<Record<InstructionClass, number>>>;
+  readonly classes?: ClassCounts;
   readonly flags: readonly SampleFlag[];
 }

@@ -1,8 +1,9 @@
 import type { CallContext, WorkReport } from '../core/engine.ts';
 import type { Outcome } from '../core/forecast.ts';
 import { hasEnded, type Lease } from '../core/lease.ts';
-import type { Clock, Forecaster, LedgerWrite } from '../core/ports.ts';
+import type { Clock, Forecaster, LedgerWrite, Telemetry } from '../core/ports.ts';
 import type { ResourceProfile } from '../core/profile.ts';
+import { executedBetween } from '../core/sample.ts';
 import type { Background } from './background.ts';
 import type { GuestBook } from './guest-book.ts';
 import type { GuestMoves } from './guest-moves.ts';
@@ -27,6 +28,7 @@ export interface EndingsParts {
   readonly clock: Clock;
   readonly log: Log;
   readonly forecaster: Forecaster;
+  readonly telemetry: Telemetry;
   readonly outcomes: OutcomeJournal;
   readonly guests: GuestBook;
   readonly leases: LeaseBook;
@@ -149,15 +151,18 @@ export class Endings {
 
   /** The lease is RELEASING from now on: others may be promised its room. */
   #begin(id: string, state: EndState, reason: string, report: WorkReport | undefined): Beginning {
-    const { leases, journal, clock, forecaster, outcomes } = this.#parts;
+    const { leases, journal, clock, forecaster, outcomes, telemetry } = this.#parts;
     const record = leases.get(id);
     const nowMs = clock.nowMs();
+    const executedTo = telemetry.instructions(record.lease.guest);
+    const executed = record.executedFrom && executedTo && executedBetween(record.executedFrom, executedTo);
     const next: LeaseRecord = {
       ...record,
       lease: {
         ...record.lease,
         state: 'RELEASING',
         reason: state === 'EXPIRED' ? 'its time to live has passed' : reason,
+        ...(executed === undefined ? {} : { executed }),
         ...(report === undefined ? {} : workTimes(record.lease, report, nowMs)),
       },
     };

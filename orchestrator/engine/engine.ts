@@ -32,6 +32,7 @@ import { type Actuators, Mover } from './mover.ts';
 import { OutcomeJournal } from './outcomes.ts';
 import type { EnginePolicy } from './policy.ts';
 import { Reconciler } from './reconcile.ts';
+import { Recorder, type Shadow } from './recorder.ts';
 import { Residual } from './residual.ts';
 import { Settling } from './settling.ts';
 import { SampleFeed, watchLease } from './watching.ts';
@@ -45,6 +46,8 @@ export interface EngineParts {
   readonly actuators: Actuators;
   readonly window: GuestWindow;
   readonly telemetry: Telemetry;
+  /** Where samples and requests are recorded; absent: nowhere. */
+  readonly shadow?: Shadow;
   readonly log: Log;
   /** Unique ids that grow with time. */
   readonly newId: () => string;
@@ -70,6 +73,7 @@ export class Engine implements AllocationEngine {
   readonly #residual: Residual;
   readonly #reconciler: Reconciler;
   readonly #desk: GuestDesk;
+  readonly #recorder: Recorder | undefined;
   readonly #unsubscribe: (() => void)[] = [];
   #draining = false;
   #stopped = false;
@@ -87,6 +91,9 @@ export class Engine implements AllocationEngine {
     const mover = new Mover({ actuators, journal, clock, log, timeoutMs: policy.actuationTimeoutMs });
     const moves = new GuestMoves({ mover, leases, room, journal, clock });
     const admission = new AdmissionDesk({ ...parts, leases, room, policy });
+    const recorder =
+      parts.shadow &&
+      new Recorder({ shadow: parts.shadow, leases, hostName: () => room.host?.name ?? '', log });
     // What most of them share; each names in its own parts what it takes of it.
     const shared = {
       ...parts,
@@ -104,7 +111,7 @@ export class Engine implements AllocationEngine {
       if (parts.hypervisor.available) this.#grants.serveQueue();
     };
     const endings = new Endings({ ...shared, outcomes: this.#outcomes, onEnded });
-    const grants = new Grants({ ...shared, admission, endings });
+    const grants = new Grants({ ...shared, admission, endings, ...(recorder && { recorder }) });
     this.#guests = guests;
     this.#background = background;
     this.#room = room;
@@ -114,6 +121,7 @@ export class Engine implements AllocationEngine {
     this.#grants = grants;
     this.#residual = new Residual({ ...shared, policy: policy.adjust });
     this.#reconciler = new Reconciler({ ...shared, grants, endings });
+    this.#recorder = recorder;
     this.#desk = new GuestDesk({ ...shared, grants, endings });
   }
 
@@ -187,6 +195,9 @@ export class Engine implements AllocationEngine {
   #onSample(sample: GuestSample): void {
     this.#parts.forecaster.observe(sample);
     this.#samples.emit(sample);
+    const guest = this.#guests.find(sample.guest);
+    if (guest === undefined) return;
+    this.#recorder?.sample(sample, guest);
     this.#residual.note(sample);
     if (!this.#stopped) this.#residual.correct(sample);
   }

@@ -2,7 +2,7 @@ import type { CallContext } from '../core/engine.ts';
 import { satisfies } from '../core/entitlement.ts';
 import { AllocatorError } from '../core/errors.ts';
 import type { GuestSeen, Lease } from '../core/lease.ts';
-import type { Clock, GuestWindow, LedgerWrite } from '../core/ports.ts';
+import type { Clock, GuestWindow, LedgerWrite, Telemetry } from '../core/ports.ts';
 import type { AllocationRequest } from '../core/request.ts';
 import type { AdmissionDesk } from './admission.ts';
 import type { Background } from './background.ts';
@@ -15,6 +15,7 @@ import type { Log } from './log.ts';
 import type { ManagedGuest } from './managed-guest.ts';
 import type { MoveResult } from './mover.ts';
 import { bodyHash } from './outcomes.ts';
+import type { Recorder } from './recorder.ts';
 import type { Settling } from './settling.ts';
 import { unlessAborted } from './unless-aborted.ts';
 import { within } from './within.ts';
@@ -25,6 +26,7 @@ const SEE_TIMEOUT_MS = 1_000;
 export interface GrantsParts {
   readonly clock: Clock;
   readonly window: GuestWindow;
+  readonly telemetry: Telemetry;
   readonly log: Log;
   readonly guests: GuestBook;
   readonly leases: LeaseBook;
@@ -34,6 +36,7 @@ export interface GrantsParts {
   readonly endings: Endings;
   readonly settling: Settling;
   readonly background: Background;
+  readonly recorder?: Recorder;
 }
 
 /** Gives leases: from a request, from the queue, or at their hour; then puts them in place and says what the guest got. */
@@ -52,7 +55,7 @@ export class Grants {
 
   /** The lease of a request, new or known: once it is settled, or as it stands when the caller gives up. */
   async allocate(request: AllocationRequest, context: CallContext): Promise<Lease> {
-    const { guests, leases, journal, admission, clock } = this.#parts;
+    const { guests, leases, journal, admission, clock, recorder } = this.#parts;
     const hash = bodyHash(request);
     const known = leases.byRequest(request.tenant, request.requestId);
     if (known !== undefined) {
@@ -65,6 +68,7 @@ export class Grants {
     const record = admission.draft(guest, request, hash, clock.nowMs());
     if (request.validateOnly) return record.lease;
     journal.put(record);
+    recorder?.request(record.lease);
     await this.#enter(guest, record);
     return this.#settled(record.lease.id, context);
   }
@@ -139,8 +143,9 @@ export class Grants {
 
   /** Say what a lease got, after the move that was made for it. Call inside `guest.serialize`. */
   async putInPlace(guest: ManagedGuest, id: string, { shortfalls }: MoveResult): Promise<void> {
-    const { clock, leases, journal, log } = this.#parts;
+    const { clock, leases, journal, log, telemetry } = this.#parts;
     const inPlaceAtMs = clock.nowMs();
+    const executedFrom = telemetry.instructions(guest.record.id);
     const guestSeen = await this.#see(guest);
     const record = leases.get(id);
     if (record.lease.state !== 'PREPARING') return;
@@ -166,7 +171,8 @@ export class Grants {
       },
       outcome: shortfalls.join('; ') || 'everything asked for is in place',
     });
-    journal.owe(decided({ ...record, lease }, decision), [guest.write()]);
+    const next = { ...record, lease, ...(executedFrom === undefined ? {} : { executedFrom }) };
+    journal.owe(decided(next, decision), [guest.write()]);
     log.info({ guest: lease.guestName, leaseId: id, state, decision: 'grant', reason }, 'lease in place');
   }
 

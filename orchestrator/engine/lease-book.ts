@@ -6,6 +6,7 @@ import { hasEnded, holdsRoom, LEASE_TRANSITIONS, type Lease, type LeaseState } f
 import type { LedgerEntry, LedgerWrite } from '../core/ports.ts';
 import type { Entitlement, ProfileField } from '../core/profile.ts';
 import { PRIORITIES } from '../core/request.ts';
+import type { InstructionReading } from '../core/sample.ts';
 
 /** A lease with what the engine keeps beside it; this is what the ledger stores. */
 export interface LeaseRecord {
@@ -19,6 +20,8 @@ export interface LeaseRecord {
   /** Fields whose largest usage stood at the entitlement. */
   readonly censored: readonly ProfileField[];
   readonly decisions: readonly Decision[];
+  /** What the guest had executed when the lease was in place. */
+  readonly executedFrom?: InstructionReading;
 }
 
 const PREFIX = 'lease/';
@@ -89,6 +92,14 @@ export class LeaseBook {
     return this.ofGuest(guest).filter(
       ({ lease }) => holdsRoom(lease.state) && lease.state !== 'SCHEDULED' && lease.state !== 'RELEASING',
     );
+  }
+
+  /** The lease last put in place of those in force. */
+  newestInPlace(guest: GuestId): Lease | undefined {
+    let newest: Lease | undefined;
+    for (const { lease } of this.inForce(guest))
+      if (lease.inPlaceAtMs !== undefined && lease.inPlaceAtMs >= (newest?.inPlaceAtMs ?? 0)) newest = lease;
+    return newest;
   }
 
   /** What admission let the leases in force have. */

@@ -3,6 +3,7 @@ import type { Clock } from '../core/ports.ts';
 import { type Entitlement, PROFILE_FIELDS, type ProfileField } from '../core/profile.ts';
 import type { GuestSample } from '../core/sample.ts';
 import type { Background } from './background.ts';
+import { isCutOff } from './censoring.ts';
 import { type Correction, correct } from './correct.ts';
 import type { GuestBook } from './guest-book.ts';
 import type { GuestMoves } from './guest-moves.ts';
@@ -13,10 +14,6 @@ import type { Log } from './log.ts';
 import type { ManagedGuest } from './managed-guest.ts';
 import type { EnginePolicy } from './policy.ts';
 
-/** A usage at or above this share of the entitlement may have been cut off by it. */
-const CENSORED_FRACTION = 0.97;
-/** With more of its runnable time spent waiting for a host CPU, a guest used what it got and not what it wanted. */
-const HOST_DELAY_FRACTION = 0.1;
 export interface ResidualParts {
   readonly clock: Clock;
   readonly log: Log;
@@ -116,20 +113,10 @@ function withUsage(record: LeaseRecord, sample: GuestSample, held: Entitlement):
     const usage = sample.usage[field];
     if (usage === undefined || usage <= (used[field] ?? Number.NEGATIVE_INFINITY)) continue;
     used[field] = usage;
-    const limit = field === 'instructionsPerS' ? undefined : held[field];
-    const cutOff =
-      (limit !== undefined && usage >= limit * CENSORED_FRACTION) ||
-      (field === 'cpuMillicores' && hostDelayFraction(sample) > HOST_DELAY_FRACTION);
-    if (cutOff !== censored.includes(field)) {
-      censored = cutOff ? [...censored, field] : censored.filter((other) => other !== field);
+    const isCut = isCutOff(sample, field, held);
+    if (isCut !== censored.includes(field)) {
+      censored = isCut ? [...censored, field] : censored.filter((other) => other !== field);
     }
   }
   return { ...record, censored, lease: { ...record.lease, used } };
-}
-
-/** Share of the time the guest's vCPUs were runnable in which the host did not run them; 0 when it is not known. */
-function hostDelayFraction({ vcpus = [] }: GuestSample): number {
-  const run = vcpus.reduce((sum, { runFraction }) => sum + runFraction, 0);
-  const delay = vcpus.reduce((sum, { delayFraction }) => sum + delayFraction, 0);
-  return run + delay > 0 ? delay / (run + delay) : 0;
 }

@@ -91,6 +91,8 @@ export function wireLease(lease: Lease): WireLease {
       position: whole(lease.queue.position),
       expectedWaitMs: whole(lease.queue.expectedWaitMs),
     },
+    executedInstructions: whole(lease.executed?.total),
+    executedByClass: lease.executed?.classes ?? {},
   };
 }
 
@@ -155,6 +157,9 @@ export function wireSample(sample: GuestSample): WireSample {
     periodMs: whole(sample.periodMs),
     usage: wireProfile(sample.usage),
     flags: [...sample.flags],
+    cadence: sample.cadence,
+    instructionsAt: whole(sample.instructionsAt),
+    instructions: { ...sample.classes },
   };
 }
 

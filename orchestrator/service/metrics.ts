@@ -3,6 +3,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import type { AllocationEngine, HostStatus } from '../core/engine.ts';
 import { LEASE_STATES } from '../core/lease.ts';
 import { MILLICORES_PER_VCPU } from '../core/profile.ts';
+import type { ShadowStore } from '../core/shadow.ts';
 
 /** Upper bounds of the call duration's buckets, s: from one event-loop turn to the longest deadline in use. */
 const DURATION_BUCKETS_S = [
@@ -36,7 +37,7 @@ export class Metrics implements RpcMetrics {
   readonly #engine: AllocationEngine;
   readonly #gauges: HostGauges;
 
-  constructor(engine: AllocationEngine, version: string) {
+  constructor(engine: AllocationEngine, version: string, shadow: ShadowStore | undefined) {
     this.#engine = engine;
     const registers = [this.#registry];
     collectDefaultMetrics({ register: this.#registry });
@@ -49,6 +50,7 @@ export class Metrics implements RpcMetrics {
     });
     this.#registerCounts(registers);
     this.#gauges = new HostGauges(registers);
+    if (shadow !== undefined) registerShadow(shadow, registers);
     new Gauge({
       name: 'foreshade_build_info',
       help: 'Always 1; the version is the label.',
@@ -167,4 +169,34 @@ class HostGauges {
       else this.#leases.remove({ state });
     }
   }
+}
+
+/** How the writing of the record goes. */
+function registerShadow(shadow: ShadowStore, registers: Registry[]): void {
+  const counter = (name: string, help: string, read: () => number): void => {
+    new Counter({
+      name: `foreshade_shadow_${name}_total`,
+      help,
+      registers,
+      collect() {
+        this.reset();
+        this.inc(read());
+      },
+    });
+  };
+  counter('rows_accepted', 'Rows taken to be written.', () => shadow.status.accepted);
+  counter('rows_written', 'Rows that would survive a power loss.', () => shadow.status.acknowledged);
+  counter('rows_dropped', 'Rows dropped because the queue was full.', () => shadow.status.dropped);
+  const gauge = (name: string, help: string, read: () => number): void => {
+    new Gauge({
+      name: `foreshade_shadow_${name}`,
+      help,
+      registers,
+      collect() {
+        this.set(read());
+      },
+    });
+  };
+  gauge('queue_bytes', 'Memory of rows that wait for the disk.', () => shadow.status.queuedBytes);
+  gauge('stalled', '1 while the disk takes nothing.', () => Number(shadow.status.state === 'stalled'));
 }

@@ -40,7 +40,7 @@ const OPTIONAL_NAME_RULE = `must have at most ${NAME_CHARS_MAX} characters`;
 const TTL_RULE = `must be ${count(TTL_MS_MIN)} to ${count(TTL_MS_MAX)} ms`;
 const START_RULE = `must lie at most ${count(START_BEHIND_MS_MAX)} ms behind and 7 days ahead of the host's clock`;
 const DURATION_RULE = `must be 1 to ${count(DURATION_MS_MAX)} ms`;
-const TIME_RULE = 'must be milliseconds since the Unix epoch, 0 or more';
+export const TIME_RULE = 'must be milliseconds since the Unix epoch, 0 or more';
 
 /** What the door adds to a request that leaves it open. */
 export interface RequestDefaults {
@@ -52,7 +52,7 @@ export interface RequestDefaults {
 
 /** @throws {ValidationError} with every broken rule */
 export function allocationRequest(wire: AllocateRequest, defaults: RequestDefaults): AllocationRequest {
-  const violations = new Violations();
+  const violations = Violations.ofMessage();
   const requestId = optionalName(wire.requestId, 'request_id', violations);
   const { startMs, durationMs } = wire;
   if (startMs !== undefined) checkStart(startMs, defaults.nowMs, violations);
@@ -76,7 +76,7 @@ export function allocationRequest(wire: AllocateRequest, defaults: RequestDefaul
 
 /** A forecast's query as the request it stands for; an empty workload asks for the guest's own course. */
 export function forecastRequest(wire: ForecastRequest, defaults: RequestDefaults): AllocationRequest {
-  const violations = new Violations();
+  const violations = Violations.ofMessage();
   const { durationMs } = wire;
   if (durationMs !== undefined) checkDuration(durationMs, violations);
   const request: AllocationRequest = {
@@ -100,7 +100,7 @@ export function renewal(wire: RenewLeaseRequest): {
   readonly leaseId: string;
   readonly ttlMs: number | undefined;
 } {
-  const violations = new Violations();
+  const violations = Violations.ofMessage();
   const leaseId = requiredName(wire.leaseId, 'lease_id', violations);
   const ttlMs = ttlOf(wire.ttlMs, violations);
   violations.settle();
@@ -111,7 +111,7 @@ export function workReport(wire: ReleaseLeaseRequest): {
   readonly leaseId: string;
   readonly report: WorkReport;
 } {
-  const violations = new Violations();
+  const violations = Violations.ofMessage();
   const leaseId = requiredName(wire.leaseId, 'lease_id', violations);
   const { workStartedAtMs: startedAtMs, workFinishedAtMs: finishedAtMs } = wire;
   if (startedAtMs !== undefined && startedAtMs < 0) violations.add('work_started_at_ms', TIME_RULE);
@@ -130,7 +130,7 @@ export function workReport(wire: ReleaseLeaseRequest): {
 
 /** A name that must be there, alone in its message. */
 export function soleName(value: string | undefined, field: string): string {
-  const violations = new Violations();
+  const violations = Violations.ofMessage();
   const name = requiredName(value, field, violations);
   violations.settle();
   return name;
@@ -144,7 +144,7 @@ export function guestMode(
   wire: { guest?: string | undefined; mode?: number | undefined },
   fallback: Mode | undefined,
 ): { readonly guest: string; readonly mode: Mode } {
-  const violations = new Violations();
+  const violations = Violations.ofMessage();
   const guest = requiredName(wire.guest, 'guest', violations);
   const number = wire.mode ?? 0;
   const mode = number === 0 ? fallback : MODE_OF.get(number);
@@ -170,7 +170,7 @@ export interface LeaseListing {
 }
 
 export function leaseListing(wire: ListLeasesRequest): LeaseListing {
-  const violations = new Violations();
+  const violations = Violations.ofMessage();
   const guest = optionalName(wire.guest, 'guest', violations);
   const tenant = optionalName(wire.tenant, 'tenant', violations);
   const states = new Set<LeaseState>();
@@ -213,12 +213,12 @@ function cursorOf(token: string, violations: Violations): PageCursor | undefined
   return undefined;
 }
 
-function requiredName(value: string | undefined, field: string, violations: Violations): string {
+export function requiredName(value: string | undefined, field: string, violations: Violations): string {
   if (value === undefined || value === '' || value.length > NAME_CHARS_MAX) violations.add(field, NAME_RULE);
   return value ?? '';
 }
 
-function optionalName(value: string | undefined, field: string, violations: Violations): string {
+export function optionalName(value: string | undefined, field: string, violations: Violations): string {
   if (value !== undefined && value.length > NAME_CHARS_MAX) violations.add(field, OPTIONAL_NAME_RULE);
   return value ?? '';
 }
@@ -254,7 +254,7 @@ function priorityOf(value: number | undefined, violations: Violations): Priority
   return 'normal';
 }
 
-function paramsOf(wire: Readonly<Record<string, WireParam>>, violations: Violations): Params {
+export function paramsOf(wire: Readonly<Record<string, WireParam>>, violations: Violations): Params {
   const names = Object.keys(wire);
   if (names.length > PARAMS_MAX) {
     violations.add('params', `must have at most ${PARAMS_MAX} entries; got ${count(names.length)}`);

@@ -9,6 +9,7 @@ import {
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import { AllocatorError } from '../core/errors.ts';
+import { ShadowError } from '../core/shadow.ts';
 import { Caller } from './caller.ts';
 import type { MethodMetrics, RpcMetrics } from './metrics.ts';
 import { statusOf, statusOfFault } from './status.ts';
@@ -153,7 +154,7 @@ function decoded(request: unknown): unknown {
 }
 
 function failureOf(error: unknown, caller: Caller, metrics: MethodMetrics, door: Door): StatusObject {
-  if (error instanceof AllocatorError) return statusOf(error);
+  if (error instanceof AllocatorError || error instanceof ShadowError) return statusOf(error);
   // Platform calls that were given the signal throw their own AbortError; the signal's reason says why.
   const isAbort = error instanceof Error && error.name === 'AbortError';
   if (isAbort && caller.abortReason instanceof AllocatorError) return statusOf(caller.abortReason);

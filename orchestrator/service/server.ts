@@ -7,6 +7,7 @@ import { ShadowServiceService } from '../../proto/gen/foreshade/v1/shadow.ts';
 import type { Config } from '../config.ts';
 import type { AllocationEngine } from '../core/engine.ts';
 import { AllocatorError } from '../core/errors.ts';
+import type { ShadowStore } from '../core/shadow.ts';
 import { adminHandlers } from './admin.ts';
 import { allocationHandlers } from './allocation.ts';
 import type { Caller } from './caller.ts';
@@ -35,6 +36,8 @@ export interface ServiceParts {
   readonly config: Pick<Config, 'service' | 'host' | 'engine'>;
   readonly version: string;
   readonly logger: ServiceLogger;
+  /** Absent: no record is kept, and questions about it are refused. */
+  readonly shadow?: ShadowStore;
 }
 
 /** The gRPC face of an engine, and the operator's HTTP pages beside it. */
@@ -51,9 +54,9 @@ export class Service implements Door {
   #stopped: Promise<void> | undefined;
 
   private constructor(parts: ServiceParts) {
-    const { engine, config, version } = parts;
+    const { engine, config, version, shadow } = parts;
     this.#parts = parts;
-    this.metrics = new Metrics(engine, version);
+    this.metrics = new Metrics(engine, version, shadow);
     this.#server = new Server({
       'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
       'grpc.max_concurrent_streams': STREAMS_PER_CONNECTION_MAX,
@@ -72,7 +75,7 @@ export class Service implements Door {
       this,
     );
     addRoutes(this.#server, AdminServiceService, adminHandlers(engine, about, onDrain), this);
-    addRoutes(this.#server, ShadowServiceService, shadowHandlers(engine), this);
+    addRoutes(this.#server, ShadowServiceService, shadowHandlers(engine, shadow), this);
     addReflection(this.#server);
   }
 

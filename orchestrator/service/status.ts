@@ -9,7 +9,8 @@ import {
   RetryInfo,
   Status,
 } from '../../proto/gen/google/rpc/error.ts';
-import type { AllocatorError, ErrorCode } from '../core/errors.ts';
+import { AllocatorError, type ErrorCode } from '../core/errors.ts';
+import type { ShadowError, ShadowErrorCode } from '../core/shadow.ts';
 import { ValidationError } from './validation.ts';
 
 /** `ErrorInfo.domain` of every error. */
@@ -28,7 +29,7 @@ const METADATA_CHARS_MAX = 128;
 const RULE_CHARS_MAX = 256;
 
 /** The gRPC status of each code; a new code does not compile until it is here. */
-export const GRPC_STATUS: Readonly<Record<ErrorCode, status>> = {
+export const GRPC_STATUS: Readonly<Record<ErrorCode | ShadowErrorCode, status>> = {
   INVALID_REQUEST: status.INVALID_ARGUMENT,
   GUEST_NOT_FOUND: status.NOT_FOUND,
   GUEST_NOT_ADOPTED: status.FAILED_PRECONDITION,
@@ -47,10 +48,18 @@ export const GRPC_STATUS: Readonly<Record<ErrorCode, status>> = {
   LEDGER_UNAVAILABLE: status.UNAVAILABLE,
   DEADLINE_EXCEEDED: status.DEADLINE_EXCEEDED,
   DRAINING: status.UNAVAILABLE,
+  STORE_UNAVAILABLE: status.UNAVAILABLE,
+  STORE_IN_USE: status.FAILED_PRECONDITION,
+  STORE_TOO_NEW: status.FAILED_PRECONDITION,
+  POINT_REFUSED: status.INVALID_ARGUMENT,
+  QUERY_REFUSED: status.INVALID_ARGUMENT,
+  QUERY_TOO_LARGE: status.RESOURCE_EXHAUSTED,
+  QUERY_LOST: status.UNAVAILABLE,
+  SET_REFUSED: status.INVALID_ARGUMENT,
 };
 
 /** Pause before the next try when the error names none (`detail.retryAfterMs`), by code. Only retryable codes have one. */
-const RETRY_DELAY_MS: Readonly<Partial<Record<ErrorCode, number>>> = {
+const RETRY_DELAY_MS: Readonly<Partial<Record<ErrorCode | ShadowErrorCode, number>>> = {
   GUEST_BUSY: 500, //              about one actuation
   CAPACITY_EXHAUSTED: 5_000, //    a lease must end first
   QUEUE_FULL: 5_000, //            likewise
@@ -58,12 +67,21 @@ const RETRY_DELAY_MS: Readonly<Partial<Record<ErrorCode, number>>> = {
   STATE_CONFLICT: 100, //          read again and repeat
   LEDGER_UNAVAILABLE: 2_000, //    a disk that may recover
   DRAINING: 2_000, //              a restart of the service
+  STORE_UNAVAILABLE: 2_000, //     a disk that may recover
+  QUERY_LOST: 500, //              a new process
 };
 
+/** A failure that is in the table. */
+export type Expected = AllocatorError | ShadowError;
+
+function factsOf(error: Expected): AllocatorError['detail'] {
+  return error instanceof AllocatorError ? error.detail : {};
+}
+
 /** One error as it leaves the server, with exactly one ErrorInfo and each other detail at most once. */
-export function statusOf(error: AllocatorError): StatusObject {
+export function statusOf(error: Expected): StatusObject {
   const code = GRPC_STATUS[error.code];
-  const details = [errorInfo(error.code, error.detail), ...specificDetails(error, code)];
+  const details = [errorInfo(error.code, factsOf(error)), ...specificDetails(error, code)];
   return answer(code, clipped(error.message), details);
 }
 
@@ -84,8 +102,9 @@ function answer(code: status, message: string, details: Any[]): StatusObject {
   return { code, details: message, metadata };
 }
 
-function specificDetails(error: AllocatorError, code: status): Any[] {
-  const { detail, message } = error;
+function specificDetails(error: Expected, code: status): Any[] {
+  const { message } = error;
+  const detail = factsOf(error);
   const details: Any[] = [];
   if (code === status.INVALID_ARGUMENT) {
     const fieldViolations = violationsOf(error).map(({ field, rule }) => ({
@@ -114,9 +133,9 @@ function specificDetails(error: AllocatorError, code: status): Any[] {
   return details;
 }
 
-function violationsOf(error: AllocatorError): readonly { field: string; rule: string }[] {
+function violationsOf(error: Expected): readonly { field: string; rule: string }[] {
   if (error instanceof ValidationError) return error.violations;
-  const { field, rule } = error.detail;
+  const { field, rule } = factsOf(error);
   return typeof field === 'string' ? [{ field, rule: String(rule ?? error.message) }] : [];
 }
 

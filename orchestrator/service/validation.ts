@@ -32,16 +32,30 @@ export class ValidationError extends AllocatorError {
 
 /** Collects what is wrong with one message, so that everything is reported together. */
 export class Violations {
-  #found: FieldViolation[] | undefined;
+  readonly #found: FieldViolation[];
+  readonly #prefix: string;
+
+  private constructor(found: FieldViolation[], prefix: string) {
+    this.#found = found;
+    this.#prefix = prefix;
+  }
+
+  static ofMessage(): Violations {
+    return new Violations([], '');
+  }
+
+  /** For a message inside this one, at `path`; what it adds is settled here. */
+  within(path: string): Violations {
+    return new Violations(this.#found, `${this.#prefix}${path}.`);
+  }
 
   add(field: string, rule: string): void {
-    this.#found ??= [];
-    this.#found.push({ field, rule });
+    this.#found.push({ field: this.#prefix + field, rule });
   }
 
   /** @throws {ValidationError} when anything was added */
   settle(): void {
-    if (this.#found) throw new ValidationError(this.#found);
+    if (this.#found.length > 0) throw new ValidationError(this.#found);
   }
 }
 

@@ -227,12 +227,25 @@ export interface Lease {
     | number
     | undefined;
   /** Set while QUEUED. */
-  queue: QueuePlace | undefined;
+  queue:
+    | QueuePlace
+    | undefined;
+  /** Instructions the guest executed from in place to the release. Absent without a counter. */
+  executedInstructions?:
+    | number
+    | undefined;
+  /** The same by class; empty where they are not told apart. */
+  executedByClass: { [key: string]: number };
 }
 
 export interface Lease_ParamsEntry {
   key?: string | undefined;
   value: ParamValue | undefined;
+}
+
+export interface Lease_ExecutedByClassEntry {
+  key?: string | undefined;
+  value?: number | undefined;
 }
 
 export interface QueuePlace {
@@ -800,6 +813,8 @@ function createBaseLease(): Lease {
     workFinishedAtMs: undefined,
     releasedAtMs: undefined,
     queue: undefined,
+    executedInstructions: undefined,
+    executedByClass: {},
   };
 }
 
@@ -886,6 +901,12 @@ export const Lease: MessageFns<Lease> = {
     if (message.queue !== undefined) {
       QueuePlace.encode(message.queue, writer.uint32(218).fork()).join();
     }
+    if (message.executedInstructions !== undefined) {
+      writer.uint32(224).int64(message.executedInstructions);
+    }
+    globalThis.Object.entries(message.executedByClass).forEach(([key, value]: [string, number]) => {
+      Lease_ExecutedByClassEntry.encode({ key: key as any, value }, writer.uint32(234).fork()).join();
+    });
     return writer;
   },
 
@@ -1121,6 +1142,25 @@ export const Lease: MessageFns<Lease> = {
             message.queue = QueuePlace.decode(reader, reader.uint32());
             continue;
           }
+          case 28: {
+            if (tag !== 224) {
+              break;
+            }
+
+            message.executedInstructions = longToNumber(reader.int64());
+            continue;
+          }
+          case 29: {
+            if (tag !== 234) {
+              break;
+            }
+
+            const entry29 = Lease_ExecutedByClassEntry.decode(reader, reader.uint32());
+            if (entry29.value !== undefined && entry29.key !== undefined) {
+              message.executedByClass[entry29.key] = entry29.value;
+            }
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1225,6 +1265,38 @@ export const Lease: MessageFns<Lease> = {
         ? globalThis.Number(object.released_at_ms)
         : undefined,
       queue: isSet(object.queue) ? QueuePlace.fromJSON(object.queue) : undefined,
+      executedInstructions: isSet(object.executedInstructions)
+        ? globalThis.Number(object.executedInstructions)
+        : isSet(object.executed_instructions)
+        ? globalThis.Number(object.executed_instructions)
+        : undefined,
+      executedByClass: isObject(object.executedByClass)
+        ? (globalThis.Object.entries(object.executedByClass) as [string, any][]).reduce(
+          (acc: { [key: string]: number }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.Number(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : isObject(object.executed_by_class)
+        ? (globalThis.Object.entries(object.executed_by_class) as [string, any][]).reduce(
+          (acc: { [key: string]: number }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.Number(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
     };
   },
 
@@ -1317,6 +1389,18 @@ export const Lease: MessageFns<Lease> = {
     if (message.queue !== undefined) {
       obj.queue = QueuePlace.toJSON(message.queue);
     }
+    if (message.executedInstructions !== undefined) {
+      obj.executedInstructions = Math.round(message.executedInstructions);
+    }
+    if (message.executedByClass) {
+      const entries = globalThis.Object.entries(message.executedByClass) as [string, number][];
+      if (entries.length > 0) {
+        obj.executedByClass = {};
+        entries.forEach(([k, v]) => {
+          obj.executedByClass[k] = Math.round(v);
+        });
+      }
+    }
     return obj;
   },
 
@@ -1374,6 +1458,16 @@ export const Lease: MessageFns<Lease> = {
     message.queue = (object.queue !== undefined && object.queue !== null)
       ? QueuePlace.fromPartial(object.queue)
       : undefined;
+    message.executedInstructions = object.executedInstructions ?? undefined;
+    message.executedByClass = (globalThis.Object.entries(object.executedByClass ?? {}) as [string, number][]).reduce(
+      (acc: { [key: string]: number }, [key, value]: [string, number]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.Number(value);
+        }
+        return acc;
+      },
+      {},
+    );
     return message;
   },
 };
@@ -1461,6 +1555,91 @@ export const Lease_ParamsEntry: MessageFns<Lease_ParamsEntry> = {
     message.value = (object.value !== undefined && object.value !== null)
       ? ParamValue.fromPartial(object.value)
       : undefined;
+    return message;
+  },
+};
+
+function createBaseLease_ExecutedByClassEntry(): Lease_ExecutedByClassEntry {
+  return { key: undefined, value: undefined };
+}
+
+export const Lease_ExecutedByClassEntry: MessageFns<Lease_ExecutedByClassEntry> = {
+  encode(message: Lease_ExecutedByClassEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== undefined) {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== undefined) {
+      writer.uint32(16).int64(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Lease_ExecutedByClassEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLease_ExecutedByClassEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.value = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Lease_ExecutedByClassEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : undefined,
+      value: isSet(object.value) ? globalThis.Number(object.value) : undefined,
+    };
+  },
+
+  toJSON(message: Lease_ExecutedByClassEntry): unknown {
+    const obj: any = {};
+    if (message.key !== undefined) {
+      obj.key = message.key;
+    }
+    if (message.value !== undefined) {
+      obj.value = Math.round(message.value);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Lease_ExecutedByClassEntry>): Lease_ExecutedByClassEntry {
+    return Lease_ExecutedByClassEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Lease_ExecutedByClassEntry>): Lease_ExecutedByClassEntry {
+    const message = createBaseLease_ExecutedByClassEntry();
+    message.key = object.key ?? undefined;
+    message.value = object.value ?? undefined;
     return message;
   },
 };

@@ -12,12 +12,15 @@ import {
   Client,
   type ClientOptions,
   type ClientReadableStream,
+  type ClientUnaryCall,
   type handleServerStreamingCall,
+  type handleUnaryCall,
   makeGenericClientConstructor,
   type Metadata,
+  type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { ResourceProfile } from "./resources.ts";
+import { ParamValue, ResourceProfile } from "./resources.ts";
 
 export interface WatchGuestRequest {
   /** UUID or name. */
@@ -37,6 +40,79 @@ export interface Sample {
     | undefined;
   /** counter-reset, gap, paused, clock-step, memory-stale. */
   flags: string[];
+  /** full: all that is read. fast: the host's own readings. cut: a number of executed instructions. */
+  cadence?:
+    | string
+    | undefined;
+  /** Instructions executed since the guest's start, at the end of the period. 0: no counter. */
+  instructionsAt?:
+    | number
+    | undefined;
+  /** Instructions executed in the period, by class: system, crypto, vector, branch, memory, other. */
+  instructions: { [key: string]: number };
+}
+
+export interface Sample_InstructionsEntry {
+  key?: string | undefined;
+  value?: number | undefined;
+}
+
+export interface RecordRequest {
+  /** 1 to 10,000. */
+  points: Point[];
+}
+
+/** What a client saw of a guest over the period that ends at at_ms. */
+export interface Point {
+  /** UUID or name. */
+  guest?:
+    | string
+    | undefined;
+  /** Milliseconds since the Unix epoch, at most a day ahead. */
+  atMs?:
+    | number
+    | undefined;
+  /** 0: not known. */
+  periodMs?: number | undefined;
+  tenant?:
+    | string
+    | undefined;
+  /** The request that caused it. Empty: none. */
+  requestId?: string | undefined;
+  workload?:
+    | string
+    | undefined;
+  /** The request's production input; kept once a request. */
+  params: { [key: string]: ParamValue };
+  usage:
+    | ResourceProfile
+    | undefined;
+  /** Instructions executed in the period, by class. */
+  instructions: { [key: string]: number };
+}
+
+export interface Point_ParamsEntry {
+  key?: string | undefined;
+  value: ParamValue | undefined;
+}
+
+export interface Point_InstructionsEntry {
+  key?: string | undefined;
+  value?: number | undefined;
+}
+
+export interface RecordResponse {
+  recorded?: number | undefined;
+}
+
+export interface QueryRequest {
+  /** One SELECT over the views shadow, shadow_minute, shadow_hour and inputs. */
+  sql?: string | undefined;
+}
+
+export interface QueryResponse {
+  /** The next piece of the stream. */
+  arrow?: Buffer | undefined;
 }
 
 function createBaseWatchGuestRequest(): WatchGuestRequest {
@@ -107,7 +183,16 @@ export const WatchGuestRequest: MessageFns<WatchGuestRequest> = {
 };
 
 function createBaseSample(): Sample {
-  return { guest: undefined, atMs: undefined, periodMs: undefined, usage: undefined, flags: [] };
+  return {
+    guest: undefined,
+    atMs: undefined,
+    periodMs: undefined,
+    usage: undefined,
+    flags: [],
+    cadence: undefined,
+    instructionsAt: undefined,
+    instructions: {},
+  };
 }
 
 export const Sample: MessageFns<Sample> = {
@@ -127,6 +212,15 @@ export const Sample: MessageFns<Sample> = {
     for (const v of message.flags) {
       writer.uint32(42).string(v!);
     }
+    if (message.cadence !== undefined) {
+      writer.uint32(50).string(message.cadence);
+    }
+    if (message.instructionsAt !== undefined) {
+      writer.uint32(56).int64(message.instructionsAt);
+    }
+    globalThis.Object.entries(message.instructions).forEach(([key, value]: [string, number]) => {
+      Sample_InstructionsEntry.encode({ key: key as any, value }, writer.uint32(66).fork()).join();
+    });
     return writer;
   },
 
@@ -183,6 +277,33 @@ export const Sample: MessageFns<Sample> = {
             message.flags.push(reader.string());
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.cadence = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.instructionsAt = longToNumber(reader.int64());
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            const entry8 = Sample_InstructionsEntry.decode(reader, reader.uint32());
+            if (entry8.value !== undefined && entry8.key !== undefined) {
+              message.instructions[entry8.key] = entry8.value;
+            }
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -210,6 +331,26 @@ export const Sample: MessageFns<Sample> = {
         : undefined,
       usage: isSet(object.usage) ? ResourceProfile.fromJSON(object.usage) : undefined,
       flags: globalThis.Array.isArray(object?.flags) ? object.flags.map((e: any) => globalThis.String(e)) : [],
+      cadence: isSet(object.cadence) ? globalThis.String(object.cadence) : undefined,
+      instructionsAt: isSet(object.instructionsAt)
+        ? globalThis.Number(object.instructionsAt)
+        : isSet(object.instructions_at)
+        ? globalThis.Number(object.instructions_at)
+        : undefined,
+      instructions: isObject(object.instructions)
+        ? (globalThis.Object.entries(object.instructions) as [string, any][]).reduce(
+          (acc: { [key: string]: number }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.Number(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
     };
   },
 
@@ -230,6 +371,21 @@ export const Sample: MessageFns<Sample> = {
     if (message.flags?.length) {
       obj.flags = message.flags;
     }
+    if (message.cadence !== undefined) {
+      obj.cadence = message.cadence;
+    }
+    if (message.instructionsAt !== undefined) {
+      obj.instructionsAt = Math.round(message.instructionsAt);
+    }
+    if (message.instructions) {
+      const entries = globalThis.Object.entries(message.instructions) as [string, number][];
+      if (entries.length > 0) {
+        obj.instructions = {};
+        entries.forEach(([k, v]) => {
+          obj.instructions[k] = Math.round(v);
+        });
+      }
+    }
     return obj;
   },
 
@@ -245,6 +401,823 @@ export const Sample: MessageFns<Sample> = {
       ? ResourceProfile.fromPartial(object.usage)
       : undefined;
     message.flags = object.flags?.map((e) => e) || [];
+    message.cadence = object.cadence ?? undefined;
+    message.instructionsAt = object.instructionsAt ?? undefined;
+    message.instructions = (globalThis.Object.entries(object.instructions ?? {}) as [string, number][]).reduce(
+      (acc: { [key: string]: number }, [key, value]: [string, number]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.Number(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    return message;
+  },
+};
+
+function createBaseSample_InstructionsEntry(): Sample_InstructionsEntry {
+  return { key: undefined, value: undefined };
+}
+
+export const Sample_InstructionsEntry: MessageFns<Sample_InstructionsEntry> = {
+  encode(message: Sample_InstructionsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== undefined) {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== undefined) {
+      writer.uint32(16).int64(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Sample_InstructionsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSample_InstructionsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.value = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Sample_InstructionsEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : undefined,
+      value: isSet(object.value) ? globalThis.Number(object.value) : undefined,
+    };
+  },
+
+  toJSON(message: Sample_InstructionsEntry): unknown {
+    const obj: any = {};
+    if (message.key !== undefined) {
+      obj.key = message.key;
+    }
+    if (message.value !== undefined) {
+      obj.value = Math.round(message.value);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Sample_InstructionsEntry>): Sample_InstructionsEntry {
+    return Sample_InstructionsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Sample_InstructionsEntry>): Sample_InstructionsEntry {
+    const message = createBaseSample_InstructionsEntry();
+    message.key = object.key ?? undefined;
+    message.value = object.value ?? undefined;
+    return message;
+  },
+};
+
+function createBaseRecordRequest(): RecordRequest {
+  return { points: [] };
+}
+
+export const RecordRequest: MessageFns<RecordRequest> = {
+  encode(message: RecordRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.points) {
+      Point.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RecordRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRecordRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.points.push(Point.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RecordRequest {
+    return { points: globalThis.Array.isArray(object?.points) ? object.points.map((e: any) => Point.fromJSON(e)) : [] };
+  },
+
+  toJSON(message: RecordRequest): unknown {
+    const obj: any = {};
+    if (message.points?.length) {
+      obj.points = message.points.map((e) => Point.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RecordRequest>): RecordRequest {
+    return RecordRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RecordRequest>): RecordRequest {
+    const message = createBaseRecordRequest();
+    message.points = object.points?.map((e) => Point.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBasePoint(): Point {
+  return {
+    guest: undefined,
+    atMs: undefined,
+    periodMs: undefined,
+    tenant: undefined,
+    requestId: undefined,
+    workload: undefined,
+    params: {},
+    usage: undefined,
+    instructions: {},
+  };
+}
+
+export const Point: MessageFns<Point> = {
+  encode(message: Point, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.guest !== undefined) {
+      writer.uint32(10).string(message.guest);
+    }
+    if (message.atMs !== undefined) {
+      writer.uint32(16).int64(message.atMs);
+    }
+    if (message.periodMs !== undefined) {
+      writer.uint32(24).int64(message.periodMs);
+    }
+    if (message.tenant !== undefined) {
+      writer.uint32(34).string(message.tenant);
+    }
+    if (message.requestId !== undefined) {
+      writer.uint32(42).string(message.requestId);
+    }
+    if (message.workload !== undefined) {
+      writer.uint32(50).string(message.workload);
+    }
+    globalThis.Object.entries(message.params).forEach(([key, value]: [string, ParamValue]) => {
+      Point_ParamsEntry.encode({ key: key as any, value }, writer.uint32(58).fork()).join();
+    });
+    if (message.usage !== undefined) {
+      ResourceProfile.encode(message.usage, writer.uint32(66).fork()).join();
+    }
+    globalThis.Object.entries(message.instructions).forEach(([key, value]: [string, number]) => {
+      Point_InstructionsEntry.encode({ key: key as any, value }, writer.uint32(74).fork()).join();
+    });
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Point {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePoint();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.guest = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.atMs = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.periodMs = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.tenant = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.workload = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            const entry7 = Point_ParamsEntry.decode(reader, reader.uint32());
+            if (entry7.value !== undefined && entry7.key !== undefined) {
+              message.params[entry7.key] = entry7.value;
+            }
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.usage = ResourceProfile.decode(reader, reader.uint32());
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            const entry9 = Point_InstructionsEntry.decode(reader, reader.uint32());
+            if (entry9.value !== undefined && entry9.key !== undefined) {
+              message.instructions[entry9.key] = entry9.value;
+            }
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Point {
+    return {
+      guest: isSet(object.guest) ? globalThis.String(object.guest) : undefined,
+      atMs: isSet(object.atMs)
+        ? globalThis.Number(object.atMs)
+        : isSet(object.at_ms)
+        ? globalThis.Number(object.at_ms)
+        : undefined,
+      periodMs: isSet(object.periodMs)
+        ? globalThis.Number(object.periodMs)
+        : isSet(object.period_ms)
+        ? globalThis.Number(object.period_ms)
+        : undefined,
+      tenant: isSet(object.tenant) ? globalThis.String(object.tenant) : undefined,
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : undefined,
+      workload: isSet(object.workload) ? globalThis.String(object.workload) : undefined,
+      params: isObject(object.params)
+        ? (globalThis.Object.entries(object.params) as [string, any][]).reduce(
+          (acc: { [key: string]: ParamValue }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: ParamValue.fromJSON(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
+      usage: isSet(object.usage) ? ResourceProfile.fromJSON(object.usage) : undefined,
+      instructions: isObject(object.instructions)
+        ? (globalThis.Object.entries(object.instructions) as [string, any][]).reduce(
+          (acc: { [key: string]: number }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.Number(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
+    };
+  },
+
+  toJSON(message: Point): unknown {
+    const obj: any = {};
+    if (message.guest !== undefined) {
+      obj.guest = message.guest;
+    }
+    if (message.atMs !== undefined) {
+      obj.atMs = Math.round(message.atMs);
+    }
+    if (message.periodMs !== undefined) {
+      obj.periodMs = Math.round(message.periodMs);
+    }
+    if (message.tenant !== undefined) {
+      obj.tenant = message.tenant;
+    }
+    if (message.requestId !== undefined) {
+      obj.requestId = message.requestId;
+    }
+    if (message.workload !== undefined) {
+      obj.workload = message.workload;
+    }
+    if (message.params) {
+      const entries = globalThis.Object.entries(message.params) as [string, ParamValue][];
+      if (entries.length > 0) {
+        obj.params = {};
+        entries.forEach(([k, v]) => {
+          obj.params[k] = ParamValue.toJSON(v);
+        });
+      }
+    }
+    if (message.usage !== undefined) {
+      obj.usage = ResourceProfile.toJSON(message.usage);
+    }
+    if (message.instructions) {
+      const entries = globalThis.Object.entries(message.instructions) as [string, number][];
+      if (entries.length > 0) {
+        obj.instructions = {};
+        entries.forEach(([k, v]) => {
+          obj.instructions[k] = Math.round(v);
+        });
+      }
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Point>): Point {
+    return Point.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Point>): Point {
+    const message = createBasePoint();
+    message.guest = object.guest ?? undefined;
+    message.atMs = object.atMs ?? undefined;
+    message.periodMs = object.periodMs ?? undefined;
+    message.tenant = object.tenant ?? undefined;
+    message.requestId = object.requestId ?? undefined;
+    message.workload = object.workload ?? undefined;
+    message.params = (globalThis.Object.entries(object.params ?? {}) as [string, ParamValue][]).reduce(
+      (acc: { [key: string]: ParamValue }, [key, value]: [string, ParamValue]) => {
+        if (value !== undefined) {
+          acc[key] = ParamValue.fromPartial(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.usage = (object.usage !== undefined && object.usage !== null)
+      ? ResourceProfile.fromPartial(object.usage)
+      : undefined;
+    message.instructions = (globalThis.Object.entries(object.instructions ?? {}) as [string, number][]).reduce(
+      (acc: { [key: string]: number }, [key, value]: [string, number]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.Number(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    return message;
+  },
+};
+
+function createBasePoint_ParamsEntry(): Point_ParamsEntry {
+  return { key: undefined, value: undefined };
+}
+
+export const Point_ParamsEntry: MessageFns<Point_ParamsEntry> = {
+  encode(message: Point_ParamsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== undefined) {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== undefined) {
+      ParamValue.encode(message.value, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Point_ParamsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePoint_ParamsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = ParamValue.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Point_ParamsEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : undefined,
+      value: isSet(object.value) ? ParamValue.fromJSON(object.value) : undefined,
+    };
+  },
+
+  toJSON(message: Point_ParamsEntry): unknown {
+    const obj: any = {};
+    if (message.key !== undefined) {
+      obj.key = message.key;
+    }
+    if (message.value !== undefined) {
+      obj.value = ParamValue.toJSON(message.value);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Point_ParamsEntry>): Point_ParamsEntry {
+    return Point_ParamsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Point_ParamsEntry>): Point_ParamsEntry {
+    const message = createBasePoint_ParamsEntry();
+    message.key = object.key ?? undefined;
+    message.value = (object.value !== undefined && object.value !== null)
+      ? ParamValue.fromPartial(object.value)
+      : undefined;
+    return message;
+  },
+};
+
+function createBasePoint_InstructionsEntry(): Point_InstructionsEntry {
+  return { key: undefined, value: undefined };
+}
+
+export const Point_InstructionsEntry: MessageFns<Point_InstructionsEntry> = {
+  encode(message: Point_InstructionsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== undefined) {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== undefined) {
+      writer.uint32(16).int64(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Point_InstructionsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePoint_InstructionsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.value = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Point_InstructionsEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : undefined,
+      value: isSet(object.value) ? globalThis.Number(object.value) : undefined,
+    };
+  },
+
+  toJSON(message: Point_InstructionsEntry): unknown {
+    const obj: any = {};
+    if (message.key !== undefined) {
+      obj.key = message.key;
+    }
+    if (message.value !== undefined) {
+      obj.value = Math.round(message.value);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Point_InstructionsEntry>): Point_InstructionsEntry {
+    return Point_InstructionsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Point_InstructionsEntry>): Point_InstructionsEntry {
+    const message = createBasePoint_InstructionsEntry();
+    message.key = object.key ?? undefined;
+    message.value = object.value ?? undefined;
+    return message;
+  },
+};
+
+function createBaseRecordResponse(): RecordResponse {
+  return { recorded: undefined };
+}
+
+export const RecordResponse: MessageFns<RecordResponse> = {
+  encode(message: RecordResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.recorded !== undefined) {
+      writer.uint32(8).int64(message.recorded);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RecordResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRecordResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.recorded = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RecordResponse {
+    return { recorded: isSet(object.recorded) ? globalThis.Number(object.recorded) : undefined };
+  },
+
+  toJSON(message: RecordResponse): unknown {
+    const obj: any = {};
+    if (message.recorded !== undefined) {
+      obj.recorded = Math.round(message.recorded);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RecordResponse>): RecordResponse {
+    return RecordResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RecordResponse>): RecordResponse {
+    const message = createBaseRecordResponse();
+    message.recorded = object.recorded ?? undefined;
+    return message;
+  },
+};
+
+function createBaseQueryRequest(): QueryRequest {
+  return { sql: undefined };
+}
+
+export const QueryRequest: MessageFns<QueryRequest> = {
+  encode(message: QueryRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sql !== undefined) {
+      writer.uint32(10).string(message.sql);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): QueryRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseQueryRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sql = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): QueryRequest {
+    return { sql: isSet(object.sql) ? globalThis.String(object.sql) : undefined };
+  },
+
+  toJSON(message: QueryRequest): unknown {
+    const obj: any = {};
+    if (message.sql !== undefined) {
+      obj.sql = message.sql;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<QueryRequest>): QueryRequest {
+    return QueryRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<QueryRequest>): QueryRequest {
+    const message = createBaseQueryRequest();
+    message.sql = object.sql ?? undefined;
+    return message;
+  },
+};
+
+function createBaseQueryResponse(): QueryResponse {
+  return { arrow: undefined };
+}
+
+export const QueryResponse: MessageFns<QueryResponse> = {
+  encode(message: QueryResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.arrow !== undefined) {
+      writer.uint32(10).bytes(message.arrow);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): QueryResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseQueryResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.arrow = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): QueryResponse {
+    return { arrow: isSet(object.arrow) ? Buffer.from(bytesFromBase64(object.arrow)) : undefined };
+  },
+
+  toJSON(message: QueryResponse): unknown {
+    const obj: any = {};
+    if (message.arrow !== undefined) {
+      obj.arrow = base64FromBytes(message.arrow);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<QueryResponse>): QueryResponse {
+    return QueryResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<QueryResponse>): QueryResponse {
+    const message = createBaseQueryResponse();
+    message.arrow = object.arrow ?? undefined;
     return message;
   },
 };
@@ -262,11 +1235,35 @@ export const ShadowServiceService = {
     responseSerialize: (value: Sample): Buffer => Buffer.from(Sample.encode(value).finish()),
     responseDeserialize: (value: Buffer): Sample => Sample.decode(value),
   },
+  /** Take in what a client saw of guests. Answers when it would survive a power loss. All points are taken, or none. */
+  record: {
+    path: "/foreshade.v1.ShadowService/Record" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RecordRequest): Buffer => Buffer.from(RecordRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RecordRequest => RecordRequest.decode(value),
+    responseSerialize: (value: RecordResponse): Buffer => Buffer.from(RecordResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RecordResponse => RecordResponse.decode(value),
+  },
+  /** Rows of one SELECT over the record, as one Arrow IPC stream in pieces. */
+  query: {
+    path: "/foreshade.v1.ShadowService/Query" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: QueryRequest): Buffer => Buffer.from(QueryRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): QueryRequest => QueryRequest.decode(value),
+    responseSerialize: (value: QueryResponse): Buffer => Buffer.from(QueryResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): QueryResponse => QueryResponse.decode(value),
+  },
 } as const;
 
 export interface ShadowServiceServer extends UntypedServiceImplementation {
   /** Samples of one guest as they come. */
   watchGuest: handleServerStreamingCall<WatchGuestRequest, Sample>;
+  /** Take in what a client saw of guests. Answers when it would survive a power loss. All points are taken, or none. */
+  record: handleUnaryCall<RecordRequest, RecordResponse>;
+  /** Rows of one SELECT over the record, as one Arrow IPC stream in pieces. */
+  query: handleServerStreamingCall<QueryRequest, QueryResponse>;
 }
 
 export interface ShadowServiceClient extends Client {
@@ -277,6 +1274,29 @@ export interface ShadowServiceClient extends Client {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<Sample>;
+  /** Take in what a client saw of guests. Answers when it would survive a power loss. All points are taken, or none. */
+  record(
+    request: RecordRequest,
+    callback: (error: ServiceError | null, response: RecordResponse) => void,
+  ): ClientUnaryCall;
+  record(
+    request: RecordRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RecordResponse) => void,
+  ): ClientUnaryCall;
+  record(
+    request: RecordRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RecordResponse) => void,
+  ): ClientUnaryCall;
+  /** Rows of one SELECT over the record, as one Arrow IPC stream in pieces. */
+  query(request: QueryRequest, options?: Partial<CallOptions>): ClientReadableStream<QueryResponse>;
+  query(
+    request: QueryRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<QueryResponse>;
 }
 
 export const ShadowServiceClient = makeGenericClientConstructor(
@@ -287,6 +1307,14 @@ export const ShadowServiceClient = makeGenericClientConstructor(
   service: typeof ShadowServiceService;
   serviceName: string;
 };
+
+function bytesFromBase64(b64: string): Uint8Array {
+  return Uint8Array.from(globalThis.Buffer.from(b64, "base64"));
+}
+
+function base64FromBytes(arr: Uint8Array): string {
+  return globalThis.Buffer.from(arr).toString("base64");
+}
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | undefined;
 
@@ -306,6 +1334,10 @@ function longToNumber(int64: { toString(): string }): number {
     throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
   }
   return num;
+}
+
+function isObject(value: any): boolean {
+  return typeof value === "object" && value !== null;
 }
 
 function isSet(value: any): boolean {
