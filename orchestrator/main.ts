@@ -4,13 +4,11 @@ import { type AdapterOptions, createLibvirtAdapter } from '../libvirt-adapter/ad
 import type { HostReadings } from '../libvirt-adapter/host-readings.ts';
 import type { Libvirt } from '../libvirt-adapter/libvirt.ts';
 import type { Config } from './config.ts';
-import type { AdjustPolicy } from './core/adjust.ts';
 import type { Clock, Forecaster, LeaseLedger } from './core/ports.ts';
-import { MIB } from './core/profile.ts';
 import type { ShadowStore } from './core/shadow.ts';
 import { Engine } from './engine/engine.ts';
 import type { Log } from './engine/log.ts';
-import type { EnginePolicy } from './engine/policy.ts';
+import { enginePolicy } from './engine-policy.ts';
 import { LmdbLedger } from './ledger/lmdb-ledger.ts';
 import { packageVersion } from './package-path.ts';
 import { Service } from './service/server.ts';
@@ -181,39 +179,6 @@ async function unwind(undo: (() => Promise<void> | void)[]): Promise<void> {
     }
   }
   if (failures.length > 0) throw failures[0];
-}
-
-/** The operator's configuration in the engine's terms. */
-export function enginePolicy(config: Config): EnginePolicy {
-  const { engine, host } = config;
-  const adjust = (headroomFraction: number): AdjustPolicy => ({
-    headroomFraction,
-    limitFraction: engine.limitFraction,
-    emergencyFraction: engine.emergencyFraction,
-    shrinkStepFraction: engine.shrinkStepFraction,
-    deadbandFraction: engine.deadbandFraction,
-    cooldownMs: engine.cooldownMs,
-  });
-  const { cpu, memory, disk, net } = engine.headroomFraction;
-  return {
-    mode: host.mode,
-    capacity: {
-      overcommit: { cpu: host.overcommit.cpu, memory: host.overcommit.memory },
-      reserved: {
-        cpuMillicores: host.reserved.cpuMillicores,
-        memoryBytes: host.reserved.memoryMib * MIB,
-      },
-    },
-    needs: {
-      levels: engine.quantile,
-      headroomFraction: engine.headroomFraction,
-      rateLimitRunsMin: engine.rateLimitRunsMin,
-    },
-    adjust: { cpu: adjust(cpu), memory: adjust(memory), disk: adjust(disk), net: adjust(net) },
-    tickMs: engine.tickMs,
-    queueMax: engine.queueMax,
-    actuationTimeoutMs: engine.actuationTimeoutMs,
-  };
 }
 
 let lastIdMs = 0;
