@@ -11,12 +11,13 @@ import { LibvirtHypervisor } from './hypervisor.ts';
 import type { Libvirt } from './libvirt.ts';
 import { MEMORY_EVENTS, MemoryActuator } from './memory-actuator.ts';
 import { createNetActuator } from './net-actuator.ts';
-import { LibvirtTelemetry, type TelemetryPeriods } from './telemetry.ts';
+import type { SamplingPolicy } from './sampling-plan.ts';
+import { LibvirtTelemetry } from './telemetry.ts';
 
 /** What the adapter is made with, beside libvirt and the host's readings. */
 export interface AdapterOptions {
   readonly clock?: TimerClock;
-  readonly periods?: TelemetryPeriods;
+  readonly sampling?: SamplingPolicy;
   readonly openCounter?: OpenInstructionCounter;
   /** The operator's word that KVM guests here survive a vCPU unplug. */
   readonly kvmUnplugIsSafe?: boolean;
@@ -51,7 +52,7 @@ export function createLibvirtAdapter(
   const telemetry = new LibvirtTelemetry(libvirt, catalog, readings, {
     clock,
     onFailure,
-    ...(options.periods && { periods: options.periods }),
+    ...(options.sampling && { sampling: options.sampling }),
     ...(options.openCounter && { openCounter: options.openCounter }),
   });
   return {

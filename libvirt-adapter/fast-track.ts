@@ -14,6 +14,8 @@ export const FAST_WINDOW_MS_MIN = 500;
 export interface FastReading {
   readonly wallMs: number;
   readonly monotonicMs: number;
+  /** The time it was due after the one before. */
+  readonly nominalMs: number;
   readonly host: HostReading;
   readonly instructions?: InstructionReading;
 }
@@ -21,17 +23,14 @@ export interface FastReading {
 /** One guest's fast samples: each is over the second before it. */
 export class FastTrack {
   readonly #guest: GuestId;
-  readonly #nominalMs: number;
   readonly #window = new SlidingReadings(FAST_WINDOW_MS);
   /** Readings of the window, for what is not a plain counter. */
   #history: FastReading[] = [];
   #pausedUntilMs = Number.NEGATIVE_INFINITY;
   #pauseNoted = false;
 
-  /** @param nominalMs the cadence */
-  constructor(guest: GuestId, nominalMs: number) {
+  constructor(guest: GuestId) {
     this.#guest = guest;
-    this.#nominalMs = nominalMs;
   }
 
   /** The guest was paused or resumed since the last reading: so were the samples of the coming window. */
@@ -83,7 +82,8 @@ export class FastTrack {
   #flags(last: FastReading, reading: FastReading, hasReset: boolean): SampleFlag[] {
     const flags: SampleFlag[] = [];
     if (hasReset) flags.push('counter-reset');
-    if (reading.monotonicMs - last.monotonicMs > GAP_PERIODS * this.#nominalMs) flags.push('gap');
+    const nominalMs = Math.max(last.nominalMs, reading.nominalMs);
+    if (reading.monotonicMs - last.monotonicMs > GAP_PERIODS * nominalMs) flags.push('gap');
     if (reading.monotonicMs < this.#pausedUntilMs) flags.push('paused');
     if (isClockStep(last, reading)) flags.push('clock-step');
     return flags;

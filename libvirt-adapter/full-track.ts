@@ -33,6 +33,8 @@ export interface FullReading {
   readonly monotonicMs: number;
   /** How long that call took: the counters are of some moment within it. */
   readonly waitMs: number;
+  /** The time it was due after the one before. */
+  readonly nominalMs: number;
   /** libvirt's id of this run of the domain; -1 when it is off. */
   readonly runId: number;
   readonly values: DomainStatValues;
@@ -44,17 +46,14 @@ export interface FullReading {
 /** One guest's full samples: turns cumulative readings into rates and says which of them not to trust. */
 export class FullTrack {
   readonly #guest: GuestId;
-  readonly #nominalMs: number;
   #last: { readonly reading: FullReading; readonly counters: CounterReading } | undefined;
   /** Block statistics have a cadence of their own. */
   #lastBlock: CounterReading | undefined;
   readonly #memoryUse = new MemoryUse();
   #wasPaused = false;
 
-  /** @param nominalMs the cadence */
-  constructor(guest: GuestId, nominalMs: number) {
+  constructor(guest: GuestId) {
     this.#guest = guest;
-    this.#nominalMs = nominalMs;
   }
 
   /** The guest was paused or resumed since the last reading. */
@@ -130,7 +129,8 @@ export class FullTrack {
   ): SampleFlag[] {
     const flags: SampleFlag[] = [];
     if (step.hasReset || seen.isNewRun) flags.push('counter-reset');
-    if (step.periodMs > GAP_PERIODS * this.#nominalMs) flags.push('gap');
+    const nominalMs = Math.max(last.nominalMs, reading.nominalMs);
+    if (step.periodMs > GAP_PERIODS * nominalMs) flags.push('gap');
     if (seen.sawPause) flags.push('paused');
     if (isClockStep(last, reading)) flags.push('clock-step');
     const updatedS = reading.values.number('balloon.last-update');

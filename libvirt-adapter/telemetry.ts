@@ -1,6 +1,6 @@
 import type { GuestId } from '../orchestrator/core/guest.ts';
 import type { Telemetry } from '../orchestrator/core/ports.ts';
-import type { GuestSample, InstructionReading } from '../orchestrator/core/sample.ts';
+import type { Cadence, GuestSample, InstructionReading, Sampling } from '../orchestrator/core/sample.ts';
 import { systemClock, type TimerClock } from './clock.ts';
 import type { DomainCatalog } from './domain-catalog.ts';
 import { eachDomain } from './domain-stats.ts';
@@ -9,26 +9,19 @@ import { FastTrack } from './fast-track.ts';
 import { FullTrack } from './full-track.ts';
 import type { GuestReadings, HostReadings, OpenInstructionCounter } from './host-readings.ts';
 import { type DomainRef, type Libvirt, LibvirtError, type StatsGroup } from './libvirt.ts';
-
-/** Cadences, ms. */
-export interface TelemetryPeriods {
-  /** `full` samples of every watched guest. */
-  readonly fullMs: number;
-  /** `fast` samples of guests watched fast. */
-  readonly fastMs: number;
-  /**
-   * Block statistics of guests that are not watched fast: they cost a monitor query per guest, the dearest of all
-   * groups. Guests watched fast have them in every full sample.
-   */
-  readonly blockMs: number;
-}
-
-export const TELEMETRY_PERIODS: TelemetryPeriods = { fullMs: 1_000, fastMs: 100, blockMs: 10_000 };
+import { SamplingPlan, type SamplingPolicy } from './sampling-plan.ts';
 
 /** How long a guest without a process or counter is left before it is looked for again. */
 const LOOK_AGAIN_MS = 2_000;
 /** Balloon statistics of a guest are asked for at this period while it is watched. */
 const STATS_PERIOD_S = 1;
+/** What a sampler does that is told nothing else. */
+export const SAMPLING_POLICY: SamplingPolicy = {
+  sampling: { fullMs: 1_000, fastMs: 100, instructionStep: 0 },
+  idleMs: 5_000,
+  cpuBudgetFraction: 0.1,
+};
+
 /** A call of a sample is given up after this; the next tick starts anew. */
 const CALL_TIMEOUT_MS = 5_000;
 
@@ -40,7 +33,7 @@ const FULL_GROUPS: readonly StatsGroup[] = ['state', 'cpuTotal', 'balloon', 'int
 
 export interface TelemetryOptions {
   readonly clock?: TimerClock;
-  readonly periods?: TelemetryPeriods;
+  readonly sampling?: SamplingPolicy;
   readonly openCounter?: OpenInstructionCounter;
   /** Told of each failed sampling call; sampling goes on. */
   readonly onFailure?: (cause: unknown) => void;
@@ -48,7 +41,7 @@ export interface TelemetryOptions {
 
 interface Watched {
   readonly guest: GuestId;
-  isFast: boolean;
+  cadence: Cadence;
   readonly full: FullTrack;
   readonly fast: FastTrack;
   readings: GuestReadings | undefined;
@@ -59,26 +52,23 @@ interface Watched {
 }
 
 /**
- * Samples of watched guests: `full` ones each second from one libvirt call per 100 guests, `fast` ones from procfs alone.
- * A fast sample's rates are over a sliding second, so that its peaks compare with those of full samples. A tick that
- * finds the one before it unanswered is left out; the gap is flagged in the sample after it.
+ * Samples of watched guests, as a plan has them due: `full` ones from one libvirt call per 100 guests, `fast` ones from
+ * procfs alone. A fast sample's rates are over a sliding second, so that its peaks compare with those of full samples.
+ * Full samples that fall due before the last were answered are left out; the gap is flagged in those after them.
  */
 export class LibvirtTelemetry implements Telemetry {
   readonly #libvirt: Libvirt;
   readonly #catalog: DomainCatalog;
   readonly #readings: HostReadings;
   readonly #clock: TimerClock;
-  readonly #periods: TelemetryPeriods;
+  readonly #plan: SamplingPlan;
   readonly #openCounter: OpenInstructionCounter;
   readonly #onFailure: (cause: unknown) => void;
   readonly #listeners = new Set<(sample: GuestSample) => void>();
   readonly #watched = new Map<GuestId, Watched>();
-  readonly #fast = new Set<GuestId>();
   readonly #unsubscribe: (() => void)[];
-  #cancelFull: (() => void) | undefined;
-  #cancelFast: (() => void) | undefined;
+  #cancel: () => void = () => {};
   #inFlight: Promise<void> | undefined;
-  #blockAtMs = Number.NEGATIVE_INFINITY;
   #isClosed = false;
 
   constructor(
@@ -91,7 +81,7 @@ export class LibvirtTelemetry implements Telemetry {
     this.#catalog = catalog;
     this.#readings = readings;
     this.#clock = options.clock ?? systemClock;
-    this.#periods = options.periods ?? TELEMETRY_PERIODS;
+    this.#plan = new SamplingPlan(options.sampling ?? SAMPLING_POLICY);
     this.#openCounter = options.openCounter ?? (() => undefined);
     this.#onFailure = options.onFailure ?? (() => {});
     this.#unsubscribe = [
@@ -109,19 +99,19 @@ export class LibvirtTelemetry implements Telemetry {
     };
   }
 
-  watch(guest: GuestId, cadence: 'full' | 'fast' | 'none'): void {
+  watch(guest: GuestId, cadence: Cadence, own: Partial<Sampling> = {}): void {
     const before = this.#watched.get(guest);
     if (cadence === 'none') {
       if (before !== undefined) letGo(before);
       this.#watched.delete(guest);
+      this.#plan.forget(guest);
     } else {
       const watched = before ?? this.#start(guest);
-      watched.isFast = cadence === 'fast';
-      if (watched.isFast && !this.#fast.has(guest)) watched.fast.clear();
+      if (cadence === 'fast' && watched.cadence !== 'fast') watched.fast.clear();
+      watched.cadence = cadence;
+      this.#plan.watch(guest, cadence, own, this.#clock.monotonicMs());
     }
-    if (cadence === 'fast') this.#fast.add(guest);
-    else this.#fast.delete(guest);
-    this.#schedule();
+    this.#arm();
   }
 
   instructions(guest: GuestId): InstructionReading | undefined {
@@ -130,21 +120,20 @@ export class LibvirtTelemetry implements Telemetry {
 
   async close(): Promise<void> {
     this.#isClosed = true;
-    this.#schedule();
+    this.#cancel();
     for (const unsubscribe of this.#unsubscribe) unsubscribe();
     this.#listeners.clear();
     for (const watched of this.#watched.values()) letGo(watched);
     this.#watched.clear();
-    this.#fast.clear();
     await this.#inFlight;
   }
 
   #start(guest: GuestId): Watched {
     const watched: Watched = {
       guest,
-      isFast: false,
-      full: new FullTrack(guest, this.#periods.fullMs),
-      fast: new FastTrack(guest, this.#periods.fastMs),
+      cadence: 'none',
+      full: new FullTrack(guest),
+      fast: new FastTrack(guest),
       readings: undefined,
       counter: undefined,
       lookAgainAtMs: Number.NEGATIVE_INFINITY,
@@ -155,112 +144,113 @@ export class LibvirtTelemetry implements Telemetry {
     return watched;
   }
 
-  // Both loops run only while there is something to read, each tick setting the next by its own period.
-  #schedule(): void {
-    const hasAny = !this.#isClosed && this.#watched.size > 0;
-    const hasFast = !this.#isClosed && this.#fast.size > 0;
-    if (!hasAny) this.#cancelFull = void this.#cancelFull?.();
-    else this.#cancelFull ??= this.#repeat(this.#periods.fullMs, () => this.#tickFull());
-    if (!hasFast) this.#cancelFast = void this.#cancelFast?.();
-    else this.#cancelFast ??= this.#repeat(this.#periods.fastMs, () => this.#tickFast());
+  /** Wake when something is due; never while nothing is watched. */
+  #arm(): void {
+    this.#cancel();
+    this.#cancel = () => {};
+    const dueMs = this.#plan.nextMs();
+    if (this.#isClosed || dueMs === Number.POSITIVE_INFINITY) return;
+    this.#cancel = this.#clock.after(Math.max(0, dueMs - this.#clock.monotonicMs()), () => {
+      this.#tick();
+      this.#arm();
+    });
   }
 
-  /** Run at once and then every `periodMs`, without drift: a late tick does not move the later ones. */
-  #repeat(periodMs: number, tick: () => void): () => void {
-    let isStopped = false;
-    let dueMs = this.#clock.monotonicMs();
-    let cancel: () => void = () => {};
-    const run = () => {
-      if (isStopped) return;
-      tick();
-      const nowMs = this.#clock.monotonicMs();
-      dueMs += periodMs;
-      if (dueMs <= nowMs) dueMs = nowMs + periodMs;
-      cancel = this.#clock.after(dueMs - nowMs, run);
-    };
-    cancel = this.#clock.after(0, run);
-    return () => {
-      isStopped = true;
-      cancel();
-    };
+  #tick(): void {
+    const nowMs = this.#clock.monotonicMs();
+    const { rich, plain } = this.#plan.takeFull(nowMs);
+    if (rich.length + plain.length > 0) this.#beginFull(rich, plain);
+    const due = this.#plan.takeFast(nowMs);
+    for (const guest of due) this.#sampleFast(guest);
+    if (due.length > 0) this.#spend(nowMs);
   }
 
-  #tickFull(): void {
+  #beginFull(rich: readonly GuestId[], plain: readonly GuestId[]): void {
     if (this.#inFlight !== undefined || this.#libvirt.connection.state !== 'connected') return;
-    this.#inFlight = this.#sampleFull()
+    this.#inFlight = this.#sampleFull(rich, plain)
       .catch((cause: unknown) => this.#fail(cause))
       .finally(() => {
         this.#inFlight = undefined;
       });
   }
 
-  async #sampleFull(): Promise<void> {
-    const all = [...this.#watched.values()];
-    for (const watched of all) this.#look(watched);
-    const isBlockDue = this.#clock.monotonicMs() - this.#blockAtMs >= this.#periods.blockMs;
-    if (isBlockDue) this.#blockAtMs = this.#clock.monotonicMs();
-    const rich = all.filter((watched) => watched.isFast || isBlockDue);
-    const plain = all.filter((watched) => !rich.includes(watched));
+  async #sampleFull(rich: readonly GuestId[], plain: readonly GuestId[]): Promise<void> {
+    for (const guest of [...rich, ...plain]) this.#look(guest);
     await this.#sampleAll(rich, [...FULL_GROUPS, 'block']);
     await this.#sampleAll(plain, FULL_GROUPS);
   }
 
-  async #sampleAll(all: readonly Watched[], groups: readonly StatsGroup[]): Promise<void> {
+  async #sampleAll(all: readonly GuestId[], groups: readonly StatsGroup[]): Promise<void> {
     for (let i = 0; i < all.length; i += GUESTS_AT_ONCE) {
       await this.#sampleSome(all.slice(i, i + GUESTS_AT_ONCE), groups);
     }
   }
 
-  async #sampleSome(group: readonly Watched[], groups: readonly StatsGroup[]): Promise<void> {
-    const domains = group.map(({ guest }) => this.#catalog.ref(guest));
+  async #sampleSome(guests: readonly GuestId[], groups: readonly StatsGroup[]): Promise<void> {
+    const domains = guests.map((guest) => this.#catalog.ref(guest));
     const askedAtMs = this.#clock.monotonicMs();
     const stats = await this.#libvirt.allDomainStats(groups, { domains, timeoutMs: CALL_TIMEOUT_MS });
-    const waitMs = this.#clock.monotonicMs() - askedAtMs;
+    const answeredAtMs = this.#clock.monotonicMs();
+    const waitMs = answeredAtMs - askedAtMs;
+    this.#plan.asked(guests.length, groups.includes('block'), waitMs);
     const wallMs = this.#clock.nowMs() - waitMs / 2;
     const monotonicMs = askedAtMs + waitMs / 2;
     eachDomain(stats, (domain, values) => {
       const watched = this.#watched.get(domain.uuid.toLowerCase());
       if (watched === undefined) return;
-      const { readings, counter } = watched;
-      const pressure = watched.isFast ? readings?.pressure() : undefined;
+      const { readings, counter, guest } = watched;
+      const pressure = watched.cadence === 'fast' ? readings?.pressure() : undefined;
       const instructions = instructionsOf(counter);
       const sample = watched.full.take({
         wallMs,
         monotonicMs,
         waitMs,
+        nominalMs: this.#plan.fullPeriodOf(guest, answeredAtMs),
         runId: domain.id,
         values,
         host: readings?.read(),
         ...(pressure !== undefined && { pressure }),
         ...(instructions !== undefined && { instructions }),
       });
-      if (sample !== undefined) this.#emit(sample);
+      if (sample === undefined) return;
+      this.#plan.saw(sample, answeredAtMs);
+      this.#emit(sample);
     });
+    this.#spend(answeredAtMs);
   }
 
-  #tickFast(): void {
-    for (const watched of this.#watched.values()) {
-      if (!watched.isFast) continue;
-      this.#look(watched);
-      const host = watched.readings?.read();
-      if (host === undefined) {
-        if (watched.readings !== undefined) letGo(watched);
-        watched.fast.clear();
-        continue;
-      }
-      const instructions = instructionsOf(watched.counter);
-      const sample = watched.fast.take({
-        wallMs: this.#clock.nowMs(),
-        monotonicMs: this.#clock.monotonicMs(),
-        host,
-        ...(instructions !== undefined && { instructions }),
-      });
-      if (sample !== undefined) this.#emit(sample);
+  #sampleFast(guest: GuestId): void {
+    const watched = this.#watched.get(guest);
+    const sampling = this.#plan.samplingOf(guest);
+    if (watched === undefined || sampling === undefined) return;
+    this.#look(guest);
+    const host = watched.readings?.read();
+    if (host === undefined) {
+      if (watched.readings !== undefined) letGo(watched);
+      watched.fast.clear();
+      return;
     }
+    const instructions = instructionsOf(watched.counter);
+    const sample = watched.fast.take({
+      wallMs: this.#clock.nowMs(),
+      monotonicMs: this.#clock.monotonicMs(),
+      nominalMs: sampling.fastMs,
+      host,
+      ...(instructions !== undefined && { instructions }),
+    });
+    if (sample !== undefined) this.#emit(sample);
+  }
+
+  /** Weigh the thread's time since `fromMs`, listeners' work included, against the budget. */
+  #spend(fromMs: number): void {
+    const nowMs = this.#clock.monotonicMs();
+    this.#plan.spent(nowMs - fromMs, nowMs);
   }
 
   /** Find what a guest lacks: its process, its instruction counter, its statistics period. */
-  #look(watched: Watched): void {
+  #look(guest: GuestId): void {
+    const watched = this.#watched.get(guest);
+    if (watched === undefined) return;
     const isComplete = watched.readings !== undefined && watched.isPeriodSet;
     if (isComplete || watched.isLooking || this.#clock.monotonicMs() < watched.lookAgainAtMs) return;
     watched.isLooking = true;

@@ -63,10 +63,14 @@ export async function serve(
 export async function serveOn(config: Config, foundation: Foundation, logger: Log): Promise<Running> {
   const { libvirt, readings, forecaster, ledger, shadow } = foundation;
   const adapter = createLibvirtAdapter(libvirt, readings, {
-    periods: {
-      fullMs: config.telemetry.fullPeriodMs,
-      fastMs: config.telemetry.fastPeriodMs,
-      blockMs: BLOCK_PERIOD_MS,
+    sampling: {
+      sampling: {
+        fullMs: config.telemetry.fullPeriodMs,
+        fastMs: config.telemetry.fastPeriodMs,
+        instructionStep: config.telemetry.instructionStep,
+      },
+      idleMs: config.telemetry.idlePeriodMs,
+      cpuBudgetFraction: config.telemetry.cpuBudgetFraction,
     },
     onFailure: (cause) => logger.warn({ err: cause }, 'a reading failed'),
     ...foundation.adapter,
@@ -113,9 +117,6 @@ export async function serveOn(config: Config, foundation: Foundation, logger: Lo
   }
   return { engine, stop: () => unwind(undo) };
 }
-
-/** Disk counters cost libvirt far more than the rest and change a lease little: a tenth of the full cadence. */
-const BLOCK_PERIOD_MS = 10_000;
 
 async function hostFoundation(
   config: Config,

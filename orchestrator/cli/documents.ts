@@ -107,6 +107,11 @@ export function guestDocument(guest: Guest) {
       adopted_at_ms: guest.adoption.adoptedAtMs,
       baseline: profileDocument(guest.adoption.baseline),
       relinquished: guest.adoption.relinquished,
+      sampling: guest.adoption.sampling && {
+        full_period_ms: guest.adoption.sampling.fullPeriodMs,
+        fast_period_ms: guest.adoption.sampling.fastPeriodMs,
+        instruction_step: guest.adoption.sampling.instructionStep,
+      },
     },
     usage: profileDocument(guest.usage),
     usage_at_ms: guest.usageAtMs,

@@ -1,5 +1,5 @@
 import { Argument, Command, Option } from 'commander';
-import type { Guest } from '../../proto/gen/foreshade/v1/admin.ts';
+import type { Guest, Sampling } from '../../proto/gen/foreshade/v1/admin.ts';
 import { MODES, type Mode } from '../core/guest.ts';
 import { WIRE_MODE } from '../service/enums.ts';
 import type { ForeshadeClient } from './client.ts';
@@ -7,12 +7,18 @@ import { guestDocument, modeName } from './documents.ts';
 import { type Io, printAnswer } from './io.ts';
 import { addClientOptions, type ClientOptions, withClient } from './options.ts';
 import { sizesText } from './profile-text.ts';
-import { localTime } from './quantities.ts';
+import { localTime, parseDurationMs, seconds } from './quantities.ts';
 import { facts, table } from './table.ts';
+
+interface SamplingOptions {
+  readonly full?: number;
+  readonly fast?: number;
+  readonly instructions?: number;
+}
 
 type Ask = (client: ForeshadeClient, wait: { timeoutMs: number; signal: AbortSignal }) => Promise<Guest>;
 
-/** `foreshade guest list|show|adopt|release|restore|mode`. */
+/** `foreshade guest list|show|adopt|release|restore|mode|sampling`. */
 export function guestCommand(io: Io): Command {
   const answerOne = async (options: ClientOptions, ask: Ask): Promise<void> => {
     const wait = { timeoutMs: options.timeout, signal: io.signal };
@@ -79,6 +85,26 @@ export function guestCommand(io: Io): Command {
       ),
     );
 
+  const sampling = sub(
+    'sampling',
+    'Set how finely a guest is sampled; what is left out is as the host has it',
+  )
+    .addArgument(guestArgument)
+    .option('--full <duration>', 'between complete samples: 200ms to 10m', parseDurationMs)
+    .option(
+      '--fast <duration>',
+      "between the host's own readings under a lease: 50ms to 60s",
+      parseDurationMs,
+    )
+    .option('--instructions <count>', 'executed instructions between samples on that axis; 0: none', Number)
+    .action((guest: string, options: ClientOptions & SamplingOptions) => {
+      const { full: fullPeriodMs, fast: fastPeriodMs, instructions: instructionStep } = options;
+      const sampling = { fullPeriodMs, fastPeriodMs, instructionStep };
+      return answerOne(options, (client, wait) =>
+        client.ask(client.admin, client.admin.setGuestSampling, { guest, sampling }, wait),
+      );
+    });
+
   const command = new Command('guest').description('See and manage guests').addHelpText(
     'after',
     `
@@ -86,9 +112,10 @@ Examples:
   $ foreshade guest list
   $ foreshade guest adopt web-1 --mode advise
   $ foreshade guest mode web-1 enforce
+  $ foreshade guest sampling web-1 --full 5s --instructions 1e6
   $ foreshade guest release web-1`,
   );
-  for (const child of [list, show, adopt, release, restore, mode]) command.addCommand(child);
+  for (const child of [list, show, adopt, release, restore, mode, sampling]) command.addCommand(child);
   return command;
 }
 
@@ -121,7 +148,19 @@ function guestText(guest: Guest): string {
         ? `${adoption.relinquished.join(', ')} (changed by somebody else)`
         : undefined,
     ],
+    ['sampling', samplingText(adoption?.sampling)],
     ['can', guest.capabilities.join(', ') || 'nothing'],
     ['leases', guest.leases.join(', ') || 'none'],
   ]);
+}
+
+function samplingText(sampling: Sampling | undefined): string | undefined {
+  if (sampling === undefined) return undefined;
+  const { fullPeriodMs, fastPeriodMs, instructionStep } = sampling;
+  const parts = [
+    fullPeriodMs === undefined ? undefined : `complete each ${seconds(fullPeriodMs)}`,
+    fastPeriodMs === undefined ? undefined : `fast each ${seconds(fastPeriodMs)}`,
+    instructionStep ? `each ${instructionStep.toLocaleString('en-US')} instructions` : undefined,
+  ].filter((part) => part !== undefined);
+  return parts.join(', ') || "the host's";
 }

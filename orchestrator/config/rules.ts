@@ -37,6 +37,11 @@ export const CROSS_RULES: readonly CrossRule[] = [
     holds: atMost,
   },
   {
+    keys: ['telemetry.full_period_ms', 'telemetry.idle_period_ms'],
+    rule: 'must not exceed telemetry.idle_period_ms: an idle guest is not read more often',
+    holds: atMost,
+  },
+  {
     keys: ['telemetry.full_period_ms', 'engine.tick_ms'],
     rule: 'must not exceed engine.tick_ms: a tick without a new sample decides on nothing',
     holds: atMost,

@@ -247,11 +247,26 @@ export const CONFIG_SCHEMA = z.strictObject({
   ),
   telemetry: section(
     {
-      full_period_ms: key(whole(200, 60_000), 1000, 'Period of complete samples of every adopted guest.'),
+      full_period_ms: key(whole(200, 600_000), 1000, 'Period of complete samples of every adopted guest.'),
       fast_period_ms: key(
-        whole(20, 10_000),
+        whole(50, 60_000),
         100,
         "Period of the host's own readings while a guest holds a lease.",
+      ),
+      idle_period_ms: key(
+        whole(200, 600_000),
+        5000,
+        'Period of complete samples of a guest without a lease that has done nothing for a minute.',
+      ),
+      instruction_step: key(
+        whole(0, 1_000_000_000_000),
+        0,
+        'Also a sample each so many executed instructions, where the guest has an instruction counter that cuts. 0: none.',
+      ),
+      cpu_budget_fraction: key(
+        decimal(0.001, 1),
+        0.1,
+        'Share of one core that sampling may take; beyond it guests without a lease are sampled less often, then all.',
       ),
     },
     'How guests are observed.',

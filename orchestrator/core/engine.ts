@@ -3,7 +3,7 @@ import type { AdoptedGuest, GuestFacts, HostFacts, Mode } from './guest.ts';
 import type { Lease, LeaseState } from './lease.ts';
 import type { Entitlement } from './profile.ts';
 import type { AllocationRequest } from './request.ts';
-import type { GuestSample } from './sample.ts';
+import type { GuestSample, Sampling } from './sample.ts';
 
 /** How long a caller waits and how it gives up. */
 export interface CallContext {
@@ -78,6 +78,8 @@ export interface AllocationEngine {
   /** Put the baseline back; the guest stays adopted. */
   restore(guest: string, context: CallContext): Promise<GuestStatus>;
   setMode(guest: string, mode: Mode): Promise<GuestStatus>;
+  /** How finely the guest is sampled from now on, where it differs from the host's granularity. */
+  setSampling(guest: string, sampling: Partial<Sampling>): Promise<GuestStatus>;
   /** Samples of one guest as they come, until the signal aborts. */
   watchGuest(guest: string, context: CallContext): AsyncIterable<GuestSample>;
 

@@ -1,4 +1,5 @@
 import type { Entitlement } from './profile.ts';
+import type { Sampling } from './sample.ts';
 
 /** A guest's UUID, lower case: it survives a rename and a restart. */
 export type GuestId = string;
@@ -48,6 +49,8 @@ export interface AdoptedGuest {
   readonly baseline: Baseline;
   /** What we last asked for, while it differs from the baseline. */
   readonly intended?: Entitlement;
+  /** Where the granularity of its samples differs from the host's. */
+  readonly sampling?: Partial<Sampling>;
   /** Resources somebody else has changed: recorded, and no longer touched until adopted anew. */
   readonly relinquished: readonly ('cpu' | 'memory' | 'disk' | 'net')[];
 }

@@ -2,7 +2,7 @@ import type { Forecast, ForecastQuery, Outcome } from './forecast.ts';
 import type { Baseline, GuestFacts, GuestId, HostFacts } from './guest.ts';
 import type { GuestSeen } from './lease.ts';
 import type { Entitlement } from './profile.ts';
-import type { GuestSample, InstructionReading } from './sample.ts';
+import type { Cadence, GuestSample, InstructionReading, Sampling } from './sample.ts';
 
 /** Time as an argument. `nowMs` is the wall clock and may step; `monotonicMs` never goes back. */
 export interface Clock {
@@ -114,8 +114,9 @@ export interface Telemetry {
   /**
    * How one guest is sampled from now on, until told otherwise: `full` samples only, `fast` ones of the host's own
    * readings beside them, or none, which is where every guest starts.
+   * @param own where the guest's granularity differs from the host's
    */
-  watch(guest: GuestId, cadence: 'full' | 'fast' | 'none'): void;
+  watch(guest: GuestId, cadence: Cadence, own?: Partial<Sampling>): void;
   /** Instructions a watched guest has executed until now; undefined without a counter. */
   instructions(guest: GuestId): InstructionReading | undefined;
   close(): Promise<void>;

@@ -46,6 +46,19 @@ export function executedBetween(
   return { total, classes };
 }
 
+/** How one guest is sampled: complete samples only, samples of the host's own readings beside them, or not at all. */
+export type Cadence = 'full' | 'fast' | 'none';
+
+/** The granularity of one guest's samples. */
+export interface Sampling {
+  /** Between complete samples, ms. */
+  readonly fullMs: number;
+  /** Between samples of the host's own readings while a lease is in force, ms. */
+  readonly fastMs: number;
+  /** Executed instructions between samples on that axis; 0: none are made. */
+  readonly instructionStep: number;
+}
+
 /** One reading of one guest: rates over the period that ends at `atMs`. */
 export interface GuestSample {
   readonly guest: GuestId;
@@ -53,8 +66,11 @@ export interface GuestSample {
   readonly atMs: number;
   /** Length of the period over which rates are taken. */
   readonly periodMs: number;
-  /** `fast` samples carry what procfs and the cgroup give; `full` ones everything that was read. */
-  readonly cadence: 'fast' | 'full';
+  /**
+   * `fast` samples carry what procfs and the cgroup give; `full` ones everything that was read; a `cut` ends where the
+   * guest had executed a number of instructions.
+   */
+  readonly cadence: 'fast' | 'full' | 'cut';
   readonly usage: ResourceProfile;
   /** Share of the period each online vCPU thread ran and waited for a host CPU, in [0, ...]; absent when unknown. */
   readonly vcpus?: readonly { readonly runFraction: number; readonly delayFraction: number }[];

@@ -1,5 +1,6 @@
 import type { GuestId } from '../core/guest.ts';
 import type { Telemetry } from '../core/ports.ts';
+import type { Cadence, Sampling } from '../core/sample.ts';
 import type { GuestBook } from './guest-book.ts';
 import type { LeaseBook } from './lease-book.ts';
 
@@ -8,7 +9,7 @@ export class Cadences {
   readonly #telemetry: Telemetry;
   readonly #guests: GuestBook;
   readonly #leases: LeaseBook;
-  readonly #told = new Map<GuestId, 'full' | 'fast'>();
+  readonly #told = new Map<GuestId, { readonly cadence: Cadence; readonly own: Partial<Sampling> }>();
 
   constructor(telemetry: Telemetry, guests: GuestBook, leases: LeaseBook) {
     this.#telemetry = telemetry;
@@ -16,17 +17,21 @@ export class Cadences {
     this.#leases = leases;
   }
 
-  /** The guest's state or its leases may have changed. */
+  /** The guest's state, its leases or its granularity may have changed. */
   refresh(id: GuestId): void {
     const cadence = this.#cadenceOf(id);
-    if (cadence === (this.#told.get(id) ?? 'none')) return;
+    const own = this.#guests.find(id)?.record.sampling ?? NOTHING_OWN;
+    const told = this.#told.get(id);
+    if (cadence === (told?.cadence ?? 'none') && (cadence === 'none' || told?.own === own)) return;
     if (cadence === 'none') this.#told.delete(id);
-    else this.#told.set(id, cadence);
-    this.#telemetry.watch(id, cadence);
+    else this.#told.set(id, { cadence, own });
+    this.#telemetry.watch(id, cadence, own);
   }
 
-  #cadenceOf(id: GuestId): 'full' | 'fast' | 'none' {
+  #cadenceOf(id: GuestId): Cadence {
     if (this.#guests.find(id)?.facts.state !== 'running') return 'none';
     return this.#leases.inForce(id).length > 0 ? 'fast' : 'full';
   }
 }
+
+const NOTHING_OWN: Partial<Sampling> = {};

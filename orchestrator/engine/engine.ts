@@ -14,7 +14,7 @@ import { hasEnded, type Lease, type LeaseState } from '../core/lease.ts';
 import type { Clock, Forecaster, GuestWindow, Hypervisor, LeaseLedger, Telemetry } from '../core/ports.ts';
 import type { Entitlement } from '../core/profile.ts';
 import type { AllocationRequest } from '../core/request.ts';
-import type { GuestSample } from '../core/sample.ts';
+import type { GuestSample, Sampling } from '../core/sample.ts';
 import { AdmissionDesk } from './admission.ts';
 import { Background } from './background.ts';
 import { Cadences } from './cadences.ts';
@@ -298,6 +298,10 @@ export class Engine implements AllocationEngine {
 
   setMode(name: string, mode: Mode): Promise<GuestStatus> {
     return this.#desk.setMode(name, mode);
+  }
+
+  setSampling(name: string, sampling: Partial<Sampling>): Promise<GuestStatus> {
+    return this.#desk.setSampling(name, sampling);
   }
 
   async *watchGuest(name: string, { signal }: CallContext): AsyncIterable<GuestSample> {

@@ -2,6 +2,7 @@ import type { CallContext, GuestStatus } from '../core/engine.ts';
 import { AllocatorError } from '../core/errors.ts';
 import type { GuestFacts, GuestId, Mode } from '../core/guest.ts';
 import type { Clock, Forecaster, LeaseLedger } from '../core/ports.ts';
+import type { Sampling } from '../core/sample.ts';
 import type { Cadences } from './cadences.ts';
 import type { Endings } from './endings.ts';
 import type { Grants } from './grants.ts';
@@ -128,6 +129,17 @@ export class GuestDesk {
       await ledger.commit([guest.write()]);
     });
     log.info({ guest: guest.record.name, mode }, 'mode changed');
+    return this.get(guest.record.id);
+  }
+
+  async setSampling(name: string, sampling: Partial<Sampling>): Promise<GuestStatus> {
+    const { guests, ledger, cadences } = this.#parts;
+    const guest = guests.adopted(name);
+    await guest.serialize(async () => {
+      guest.record = { ...guest.record, sampling };
+      await ledger.commit([guest.write()]);
+    });
+    cadences.refresh(guest.record.id);
     return this.get(guest.record.id);
   }
 

@@ -2,7 +2,7 @@ import type { AdminServiceService } from '../../proto/gen/foreshade/v1/admin.ts'
 import type { AllocationEngine } from '../core/engine.ts';
 import type { Mode } from '../core/guest.ts';
 import { wireGuest, wireStatus } from './answers.ts';
-import { guestMode, soleName } from './requests.ts';
+import { guestMode, guestSampling, soleName } from './requests.ts';
 import type { Handlers } from './route.ts';
 
 /**
@@ -39,6 +39,10 @@ export function adminHandlers(
     async setGuestMode(request) {
       const { guest, mode } = guestMode(request, undefined);
       return wireGuest(await engine.setMode(guest, mode));
+    },
+    async setGuestSampling(request) {
+      const { guest, sampling } = guestSampling(request);
+      return wireGuest(await engine.setSampling(guest, sampling));
     },
     async drain() {
       onDrain();

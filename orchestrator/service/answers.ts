@@ -178,6 +178,11 @@ export function wireGuest({ facts, adopted, lastSample, leases }: GuestStatus): 
       adoptedAtMs: whole(adopted.adoptedAtMs),
       baseline: wireEntitlement(adopted.baseline.entitlement),
       relinquished: [...adopted.relinquished],
+      sampling: adopted.sampling && {
+        fullPeriodMs: adopted.sampling.fullMs,
+        fastPeriodMs: adopted.sampling.fastMs,
+        instructionStep: adopted.sampling.instructionStep,
+      },
     },
     usage: lastSample && wireProfile(lastSample.usage),
     usageAtMs: whole(lastSample?.atMs),

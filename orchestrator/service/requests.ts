@@ -1,3 +1,4 @@
+import type { SetGuestSamplingRequest } from '../../proto/gen/foreshade/v1/admin.ts';
 import type {
   AllocateRequest,
   ForecastRequest,
@@ -21,6 +22,7 @@ import {
   TTL_MS_MAX,
   TTL_MS_MIN,
 } from '../core/request.ts';
+import type { Sampling } from '../core/sample.ts';
 import { LEASE_STATE_OF, MODE_OF, PRIORITY_OF } from './enums.ts';
 import { quoted, Violations } from './validation.ts';
 
@@ -151,6 +153,34 @@ export function guestMode(
   if (!mode) violations.add('mode', `must be MODE_SHADOW, MODE_ADVISE or MODE_ENFORCE; got ${number}`);
   violations.settle();
   return { guest, mode: mode ?? 'shadow' };
+}
+
+/** A guest and where the granularity of its samples is to differ from the host's. */
+export function guestSampling({ guest: name, sampling }: SetGuestSamplingRequest): {
+  readonly guest: string;
+  readonly sampling: Partial<Sampling>;
+} {
+  const violations = Violations.ofMessage();
+  const guest = requiredName(name, 'guest', violations);
+  if (sampling === undefined) violations.add('sampling', 'must be there');
+  const { fullPeriodMs: fullMs, fastPeriodMs: fastMs, instructionStep } = sampling ?? {};
+  for (const { field, value, min, max } of [
+    { field: 'full_period_ms', value: fullMs, min: 200, max: 600_000 },
+    { field: 'fast_period_ms', value: fastMs, min: 50, max: 60_000 },
+    { field: 'instruction_step', value: instructionStep, min: 0, max: 1e12 },
+  ]) {
+    if (value !== undefined && !(value >= min && value <= max))
+      violations.add(`sampling.${field}`, `must be ${count(min)} to ${count(max)}; got ${value}`);
+  }
+  violations.settle();
+  return {
+    guest,
+    sampling: {
+      ...(fullMs === undefined ? undefined : { fullMs }),
+      ...(fastMs === undefined ? undefined : { fastMs }),
+      ...(instructionStep === undefined ? undefined : { instructionStep }),
+    },
+  };
 }
 
 /** Place in a list, newest first: the last lease already sent. */

@@ -50,7 +50,7 @@ async function serveService(folder: string, guests: number): Promise<Served> {
     stateDir: folder,
     host: { ...base.host, mode: 'enforce' },
     // Sampling costs by the guest and the second, not by the call: as slow as it goes, so that calls are what is measured.
-    telemetry: { fullPeriodMs: 60_000, fastPeriodMs: 10_000 },
+    telemetry: { ...base.telemetry, fullPeriodMs: 60_000, fastPeriodMs: 10_000, idlePeriodMs: 60_000 },
     service: { ...base.service, socket: join(folder, 'foreshade.sock') },
   };
   const foundation = {

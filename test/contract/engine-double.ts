@@ -11,7 +11,7 @@ import type { Mode } from '../../orchestrator/core/guest.ts';
 import type { Lease } from '../../orchestrator/core/lease.ts';
 import type { Entitlement } from '../../orchestrator/core/profile.ts';
 import type { AllocationRequest } from '../../orchestrator/core/request.ts';
-import type { GuestSample } from '../../orchestrator/core/sample.ts';
+import type { GuestSample, Sampling } from '../../orchestrator/core/sample.ts';
 
 export const GUEST_ID = '6f1c3a52-0c52-4a1e-9f57-2f1d7f6f0001';
 const MIB = 1024 * 1024;
@@ -205,6 +205,11 @@ export class EngineDouble implements AllocationEngine {
   async setMode(guest: string, mode: Mode): Promise<GuestStatus> {
     this.#record('setMode', guest, mode);
     return this.#guest(mode);
+  }
+
+  async setSampling(guest: string, sampling: Partial<Sampling>): Promise<GuestStatus> {
+    this.#record('setSampling', guest, sampling);
+    return this.#guest('enforce');
   }
 
   watchGuest: AllocationEngine['watchGuest'] = (guest, context) => {

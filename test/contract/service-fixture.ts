@@ -10,6 +10,7 @@ import {
   type ServiceError,
 } from '@grpc/grpc-js';
 import { type Config, defaultConfig } from '../../orchestrator/config.ts';
+import type { ShadowStore } from '../../orchestrator/core/shadow.ts';
 import { Service } from '../../orchestrator/service/server.ts';
 import { DETAILS_TRAILER } from '../../orchestrator/service/status.ts';
 import { AdminServiceClient } from '../../proto/gen/foreshade/v1/admin.ts';
@@ -38,7 +39,10 @@ export interface Fixture {
   close(): Promise<void>;
 }
 
-export async function startFixture(changes: Partial<Config['service']> = {}): Promise<Fixture> {
+export async function startFixture(
+  changes: Partial<Config['service']> = {},
+  shadowStore?: ShadowStore,
+): Promise<Fixture> {
   const folder = mkdtempSync(join(tmpdir(), 'foreshade-service-'));
   const base = defaultConfig();
   const config: Config = {
@@ -57,7 +61,13 @@ export async function startFixture(changes: Partial<Config['service']> = {}): Pr
     warn: () => {},
     error: (record: object, message: string) => void faults.push({ record, message }),
   };
-  const service = await Service.start({ engine, config, version: '9.9.9', logger });
+  const service = await Service.start({
+    engine,
+    config,
+    version: '9.9.9',
+    logger,
+    ...(shadowStore && { shadow: shadowStore }),
+  });
   const address = `unix:${config.service.socket}`;
   const insecure = credentials.createInsecure();
   const clients = [

@@ -18,6 +18,7 @@ import type { AllocationRequest } from '../../orchestrator/core/request.ts';
 import { Engine } from '../../orchestrator/engine/engine.ts';
 import type { Log } from '../../orchestrator/engine/log.ts';
 import type { EnginePolicy } from '../../orchestrator/engine/policy.ts';
+import type { Shadow } from '../../orchestrator/engine/recorder.ts';
 import { MemoryLedger } from '../../orchestrator/ledger/memory-ledger.ts';
 
 /** Capacity of the world's host: 8 cores less 2, and 8 GiB less 2. */
@@ -158,6 +159,7 @@ export class Process {
         actuators: adapter.actuators,
         window: adapter.window,
         telemetry: adapter.telemetry,
+        ...(world.shadow && { shadow: world.shadow }),
         log: { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') },
         newId: () => world.newId(),
         pause: (ms) => new Promise((resolve) => world.clock.after(ms, resolve)),
@@ -180,10 +182,12 @@ export class World {
   readonly libvirt: FakeLibvirt;
   ledger = new MemoryLedger();
   process: Process;
+  readonly shadow: Shadow | undefined;
   #ids = 0;
   readonly #policy: EnginePolicy;
 
-  private constructor(guests: readonly FakeGuestScript[], policy: EnginePolicy) {
+  private constructor(guests: readonly FakeGuestScript[], policy: EnginePolicy, shadow: Shadow | undefined) {
+    this.shadow = shadow;
     this.libvirt = new FakeLibvirt({ clock: this.clock, host: { cpus: 8, memoryKib: 8 * 1024 * 1024 } });
     for (const guest of guests) this.libvirt.addGuest(guest);
     this.#policy = policy;
@@ -196,8 +200,9 @@ export class World {
     guests: readonly FakeGuestScript[],
     policy: Partial<EnginePolicy> = {},
     mode: Mode = 'enforce',
+    shadow?: Shadow,
   ): Promise<World> {
-    const world = new World(guests, { ...POLICY, ...policy });
+    const world = new World(guests, { ...POLICY, ...policy }, shadow);
     await world.during(world.engine.start());
     for (const { name } of guests) await world.during(world.engine.adopt(name, mode));
     await world.pass(2000);

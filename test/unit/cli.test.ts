@@ -52,7 +52,7 @@ async function run(
   return { code, ...text };
 }
 
-const COMMANDS = ['serve', 'status', 'guest', 'allocate', 'lease', 'forecast', 'config', 'doctor'];
+const COMMANDS = ['serve', 'status', 'guest', 'allocate', 'lease', 'forecast', 'shadow', 'config', 'doctor'];
 
 t.test('help', async (t) => {
   t.match((await run(['--help'])).out, /Commands:[\s\S]*Examples:/);
@@ -128,6 +128,7 @@ t.test('every command that answers: text for people, one document for programs',
     ['guest', 'show', 'alpha'],
     ['guest', 'adopt', 'alpha', '--mode', 'advise'],
     ['guest', 'mode', 'alpha', 'enforce'],
+    ['guest', 'sampling', 'alpha', '--full', '5s', '--instructions', '1e6'],
     ['guest', 'restore', 'alpha'],
     ['guest', 'release', 'alpha'],
     ['lease', 'list', '--state', 'ACTIVE', '--guest', 'alpha'],

@@ -16,6 +16,7 @@ function reading(askedMs: number, waitMs: number, takenMs: number): FullReading 
     wallMs: middleMs,
     monotonicMs: middleMs,
     waitMs,
+    nominalMs: 1_000,
     runId: 1,
     values: { number: (name: string) => values[name] } as DomainStatValues,
     host: undefined,
@@ -23,7 +24,7 @@ function reading(askedMs: number, waitMs: number, takenMs: number): FullReading 
 }
 
 function track(readings: readonly FullReading[]) {
-  const full = new FullTrack('guest', 1_000);
+  const full = new FullTrack('guest');
   return readings.map((one) => full.take(one)?.usage.cpuMillicores);
 }
 
@@ -56,7 +57,7 @@ t.test('a daemon that is always slow gives rates over as long a time as they nee
 });
 
 t.test('a sample without rates still says how much memory the guest holds', async (t) => {
-  const full = new FullTrack('guest', 1_000);
+  const full = new FullTrack('guest');
   full.take(reading(0, 10, 5));
   t.equal(full.take(reading(1_000, 990, 1_001))?.memory?.balloonBytes, 1024 * 1024);
 });

@@ -89,6 +89,22 @@ export interface Adoption {
     | undefined;
   /** Resources that somebody else has changed: recorded, no longer touched. */
   relinquished: string[];
+  /** Where the granularity of its samples differs from the host's. */
+  sampling: Sampling | undefined;
+}
+
+/** The granularity of a guest's samples. Absent: the host's. */
+export interface Sampling {
+  /** Between complete samples, 200 to 600,000. */
+  fullPeriodMs?:
+    | number
+    | undefined;
+  /** Between samples of the host's own readings while a lease is in force, 50 to 60,000. */
+  fastPeriodMs?:
+    | number
+    | undefined;
+  /** Executed instructions between samples on that axis, up to 10^12. 0: none are made. */
+  instructionStep?: number | undefined;
 }
 
 export interface ListGuestsRequest {
@@ -122,6 +138,14 @@ export interface RestoreGuestRequest {
 export interface SetGuestModeRequest {
   guest?: string | undefined;
   mode?: Mode | undefined;
+}
+
+export interface SetGuestSamplingRequest {
+  guest?:
+    | string
+    | undefined;
+  /** Replaces what was set before. */
+  sampling: Sampling | undefined;
 }
 
 export interface DrainRequest {
@@ -809,7 +833,7 @@ export const Guest: MessageFns<Guest> = {
 };
 
 function createBaseAdoption(): Adoption {
-  return { mode: undefined, adoptedAtMs: undefined, baseline: undefined, relinquished: [] };
+  return { mode: undefined, adoptedAtMs: undefined, baseline: undefined, relinquished: [], sampling: undefined };
 }
 
 export const Adoption: MessageFns<Adoption> = {
@@ -825,6 +849,9 @@ export const Adoption: MessageFns<Adoption> = {
     }
     for (const v of message.relinquished) {
       writer.uint32(34).string(v!);
+    }
+    if (message.sampling !== undefined) {
+      Sampling.encode(message.sampling, writer.uint32(42).fork()).join();
     }
     return writer;
   },
@@ -874,6 +901,14 @@ export const Adoption: MessageFns<Adoption> = {
             message.relinquished.push(reader.string());
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.sampling = Sampling.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -898,6 +933,7 @@ export const Adoption: MessageFns<Adoption> = {
       relinquished: globalThis.Array.isArray(object?.relinquished)
         ? object.relinquished.map((e: any) => globalThis.String(e))
         : [],
+      sampling: isSet(object.sampling) ? Sampling.fromJSON(object.sampling) : undefined,
     };
   },
 
@@ -915,6 +951,9 @@ export const Adoption: MessageFns<Adoption> = {
     if (message.relinquished?.length) {
       obj.relinquished = message.relinquished;
     }
+    if (message.sampling !== undefined) {
+      obj.sampling = Sampling.toJSON(message.sampling);
+    }
     return obj;
   },
 
@@ -929,6 +968,122 @@ export const Adoption: MessageFns<Adoption> = {
       ? ResourceProfile.fromPartial(object.baseline)
       : undefined;
     message.relinquished = object.relinquished?.map((e) => e) || [];
+    message.sampling = (object.sampling !== undefined && object.sampling !== null)
+      ? Sampling.fromPartial(object.sampling)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseSampling(): Sampling {
+  return { fullPeriodMs: undefined, fastPeriodMs: undefined, instructionStep: undefined };
+}
+
+export const Sampling: MessageFns<Sampling> = {
+  encode(message: Sampling, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.fullPeriodMs !== undefined) {
+      writer.uint32(8).int64(message.fullPeriodMs);
+    }
+    if (message.fastPeriodMs !== undefined) {
+      writer.uint32(16).int64(message.fastPeriodMs);
+    }
+    if (message.instructionStep !== undefined) {
+      writer.uint32(24).int64(message.instructionStep);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Sampling {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSampling();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.fullPeriodMs = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.fastPeriodMs = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.instructionStep = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Sampling {
+    return {
+      fullPeriodMs: isSet(object.fullPeriodMs)
+        ? globalThis.Number(object.fullPeriodMs)
+        : isSet(object.full_period_ms)
+        ? globalThis.Number(object.full_period_ms)
+        : undefined,
+      fastPeriodMs: isSet(object.fastPeriodMs)
+        ? globalThis.Number(object.fastPeriodMs)
+        : isSet(object.fast_period_ms)
+        ? globalThis.Number(object.fast_period_ms)
+        : undefined,
+      instructionStep: isSet(object.instructionStep)
+        ? globalThis.Number(object.instructionStep)
+        : isSet(object.instruction_step)
+        ? globalThis.Number(object.instruction_step)
+        : undefined,
+    };
+  },
+
+  toJSON(message: Sampling): unknown {
+    const obj: any = {};
+    if (message.fullPeriodMs !== undefined) {
+      obj.fullPeriodMs = Math.round(message.fullPeriodMs);
+    }
+    if (message.fastPeriodMs !== undefined) {
+      obj.fastPeriodMs = Math.round(message.fastPeriodMs);
+    }
+    if (message.instructionStep !== undefined) {
+      obj.instructionStep = Math.round(message.instructionStep);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Sampling>): Sampling {
+    return Sampling.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Sampling>): Sampling {
+    const message = createBaseSampling();
+    message.fullPeriodMs = object.fullPeriodMs ?? undefined;
+    message.fastPeriodMs = object.fastPeriodMs ?? undefined;
+    message.instructionStep = object.instructionStep ?? undefined;
     return message;
   },
 };
@@ -1423,6 +1578,93 @@ export const SetGuestModeRequest: MessageFns<SetGuestModeRequest> = {
   },
 };
 
+function createBaseSetGuestSamplingRequest(): SetGuestSamplingRequest {
+  return { guest: undefined, sampling: undefined };
+}
+
+export const SetGuestSamplingRequest: MessageFns<SetGuestSamplingRequest> = {
+  encode(message: SetGuestSamplingRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.guest !== undefined) {
+      writer.uint32(10).string(message.guest);
+    }
+    if (message.sampling !== undefined) {
+      Sampling.encode(message.sampling, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetGuestSamplingRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetGuestSamplingRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.guest = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.sampling = Sampling.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SetGuestSamplingRequest {
+    return {
+      guest: isSet(object.guest) ? globalThis.String(object.guest) : undefined,
+      sampling: isSet(object.sampling) ? Sampling.fromJSON(object.sampling) : undefined,
+    };
+  },
+
+  toJSON(message: SetGuestSamplingRequest): unknown {
+    const obj: any = {};
+    if (message.guest !== undefined) {
+      obj.guest = message.guest;
+    }
+    if (message.sampling !== undefined) {
+      obj.sampling = Sampling.toJSON(message.sampling);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SetGuestSamplingRequest>): SetGuestSamplingRequest {
+    return SetGuestSamplingRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SetGuestSamplingRequest>): SetGuestSamplingRequest {
+    const message = createBaseSetGuestSamplingRequest();
+    message.guest = object.guest ?? undefined;
+    message.sampling = (object.sampling !== undefined && object.sampling !== null)
+      ? Sampling.fromPartial(object.sampling)
+      : undefined;
+    return message;
+  },
+};
+
 function createBaseDrainRequest(): DrainRequest {
   return {};
 }
@@ -1544,6 +1786,17 @@ export const AdminServiceService = {
     responseSerialize: (value: Guest): Buffer => Buffer.from(Guest.encode(value).finish()),
     responseDeserialize: (value: Buffer): Guest => Guest.decode(value),
   },
+  /** How finely the guest is sampled, until set anew. */
+  setGuestSampling: {
+    path: "/foreshade.v1.AdminService/SetGuestSampling" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: SetGuestSamplingRequest): Buffer =>
+      Buffer.from(SetGuestSamplingRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): SetGuestSamplingRequest => SetGuestSamplingRequest.decode(value),
+    responseSerialize: (value: Guest): Buffer => Buffer.from(Guest.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Guest => Guest.decode(value),
+  },
   /** Take no new work, finish what is in flight, then answer. Guests keep what they have. */
   drain: {
     path: "/foreshade.v1.AdminService/Drain" as const,
@@ -1567,6 +1820,8 @@ export interface AdminServiceServer extends UntypedServiceImplementation {
   /** Put the baseline back; the guest stays adopted. */
   restoreGuest: handleUnaryCall<RestoreGuestRequest, Guest>;
   setGuestMode: handleUnaryCall<SetGuestModeRequest, Guest>;
+  /** How finely the guest is sampled, until set anew. */
+  setGuestSampling: handleUnaryCall<SetGuestSamplingRequest, Guest>;
   /** Take no new work, finish what is in flight, then answer. Guests keep what they have. */
   drain: handleUnaryCall<DrainRequest, Status>;
 }
@@ -1673,6 +1928,22 @@ export interface AdminServiceClient extends Client {
   ): ClientUnaryCall;
   setGuestMode(
     request: SetGuestModeRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Guest) => void,
+  ): ClientUnaryCall;
+  /** How finely the guest is sampled, until set anew. */
+  setGuestSampling(
+    request: SetGuestSamplingRequest,
+    callback: (error: ServiceError | null, response: Guest) => void,
+  ): ClientUnaryCall;
+  setGuestSampling(
+    request: SetGuestSamplingRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Guest) => void,
+  ): ClientUnaryCall;
+  setGuestSampling(
+    request: SetGuestSamplingRequest,
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Guest) => void,

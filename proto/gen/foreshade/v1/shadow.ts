@@ -1235,7 +1235,10 @@ export const ShadowServiceService = {
     responseSerialize: (value: Sample): Buffer => Buffer.from(Sample.encode(value).finish()),
     responseDeserialize: (value: Buffer): Sample => Sample.decode(value),
   },
-  /** Take in what a client saw of guests. Answers when it would survive a power loss. All points are taken, or none. */
+  /**
+   * Take in what a client saw of guests. Answers when all of it would survive a power loss; after
+   * UNAVAILABLE or DEADLINE_EXCEEDED some of it may have been taken.
+   */
   record: {
     path: "/foreshade.v1.ShadowService/Record" as const,
     requestStream: false as const,
@@ -1260,7 +1263,10 @@ export const ShadowServiceService = {
 export interface ShadowServiceServer extends UntypedServiceImplementation {
   /** Samples of one guest as they come. */
   watchGuest: handleServerStreamingCall<WatchGuestRequest, Sample>;
-  /** Take in what a client saw of guests. Answers when it would survive a power loss. All points are taken, or none. */
+  /**
+   * Take in what a client saw of guests. Answers when all of it would survive a power loss; after
+   * UNAVAILABLE or DEADLINE_EXCEEDED some of it may have been taken.
+   */
   record: handleUnaryCall<RecordRequest, RecordResponse>;
   /** Rows of one SELECT over the record, as one Arrow IPC stream in pieces. */
   query: handleServerStreamingCall<QueryRequest, QueryResponse>;
@@ -1274,7 +1280,10 @@ export interface ShadowServiceClient extends Client {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<Sample>;
-  /** Take in what a client saw of guests. Answers when it would survive a power loss. All points are taken, or none. */
+  /**
+   * Take in what a client saw of guests. Answers when all of it would survive a power loss; after
+   * UNAVAILABLE or DEADLINE_EXCEEDED some of it may have been taken.
+   */
   record(
     request: RecordRequest,
     callback: (error: ServiceError | null, response: RecordResponse) => void,

@@ -88,6 +88,20 @@ leases        lease-id-1, lease-shown
 
 `
 
+exports[`dist/test/unit/cli.test.js > TAP > every command that answers: text for people, one document for programs > guest sampling alpha --full 5s --instructions 1e6 1`] = `
+guest         alpha (6f1c3a52-0c52-4a1e-9f57-2f1d7f6f0001)
+state         running
+mode          enforce
+entitled to   1.50 cores on 2 vCPU, 256 MiB
+ceiling       4.00 cores on 4 vCPU, 1,024 MiB
+uses          0.50 cores, - at 2023-11-14T22:13:20.500+00:00
+baseline      1.50 cores on 2 vCPU, 256 MiB, since 2023-11-14T22:13:19.000+00:00
+relinquished  net (changed by somebody else)
+can           cpu-quota, vcpu-plug, agent, balloon, disk-limits
+leases        lease-id-1, lease-shown
+
+`
+
 exports[`dist/test/unit/cli.test.js > TAP > every command that answers: text for people, one document for programs > guest show alpha 1`] = `
 guest         alpha (6f1c3a52-0c52-4a1e-9f57-2f1d7f6f0001)
 state         running
@@ -335,12 +349,15 @@ Commands:
                                  stop managing it
   restore [options] <guest>      Put the baseline back; the guest stays adopted
   mode [options] <guest> <mode>  Set what may be done to a guest
+  sampling [options] <guest>     Set how finely a guest is sampled; what is left
+                                 out is as the host has it
   help [command]                 display help for command
 
 Examples:
   $ foreshade guest list
   $ foreshade guest adopt web-1 --mode advise
   $ foreshade guest mode web-1 enforce
+  $ foreshade guest sampling web-1 --full 5s --instructions 1e6
   $ foreshade guest release web-1
 
 `
@@ -383,6 +400,41 @@ Options:
 Examples:
   $ foreshade serve
   $ foreshade serve --config ./foreshade.toml
+
+`
+
+exports[`dist/test/unit/cli.test.js > TAP > help > shadow --help 1`] = `
+Usage: foreshade shadow [options] [command]
+
+Question and keep the record of what guests used
+
+Options:
+  -h, --help                    display help for command
+
+Commands:
+  query [options] <sql>         Answer one SELECT over the views shadow,
+                                shadow_minute, shadow_hour and inputs
+  stats [options]               Show what the store holds, tier by tier, and
+                                what of it could not be read
+  export [options] [sql]        Write the answer of one SELECT to a file
+  import [options] <folder...>  Take in recorded series sets and request sets,
+                                each once
+  tail [options]                Show the latest samples of the log, as they were
+                                written
+  erase [options] <tenant>      Remove everything of one tenant from every tier
+                                and the log; backups are not touched
+  backup [options] <folder>     Copy the store into a new folder; the service
+                                may go on writing
+  help [command]                display help for command
+
+Views: shadow (every sample), shadow_minute and shadow_hour (min, mean, max, p95 and count of days that are over), inputs
+(production inputs, by request_id). Times are UTC.
+
+Examples:
+  $ foreshade shadow query "SELECT guest, max(memory_bytes) FROM shadow WHERE time > now() - INTERVAL 1 DAY GROUP BY guest"
+  $ foreshade shadow query "SELECT request_id FROM inputs WHERE name = 'rows' AND number = 2e6"
+  $ foreshade shadow export "FROM shadow" --format parquet --out shadow.parquet
+  $ foreshade shadow tail --follow
 
 `
 
