@@ -72,6 +72,12 @@ const PROOFS = [
   },
   { name: 'allocate-cost', command: node(compiled('bench/allocate.bench')), document: true },
   { name: 'stats-cost', command: node(compiled('bench/native-stats.bench')), document: true },
+  {
+    name: 'telemetry-cost',
+    command: node(compiled('bench/telemetry.bench')),
+    env: { FORESHADE_BENCH_SECONDS: '600' },
+    document: true,
+  },
   { name: 'forecast-cost', command: node(compiled('bench/forecast.bench')), document: true },
   { name: 'icount-cost', command: node(compiled('bench/icount.bench')), document: true },
   {

@@ -2,9 +2,11 @@
  * A libvirt.so of synthetic guests, for what no real libvirt here can show: a host of 1,000 domains, counters above 2^53,
  * calls that hang for as long as they are told. The addon loads it in libvirt's place.
  *
- *   URI      shim:///<domains>          any other URI is refused
+ *   URI      shim:///<domains>          any other URI is refused; shim:///<domains>/guests has what QEMU guests tell of
+ *                                       themselves in place of the edges of every type
  *   hang     an agent or monitor command "sleep <ms>" comes back after that time
- *   time     the monitor command "shim-time" gives the nanoseconds that the last statistics call took here
+ *   time     the monitor command "shim-time" gives the nanoseconds of processor time that the last statistics call took
+ *            here, "shim-total" those of all of them, their release included
  *   death    the agent command "die" fails, and its connection is dead from then on
  *   events   the agent command "storm <n>" delivers n lifecycle events to the last connection that subscribed
  */
@@ -24,6 +26,7 @@ enum { PARAMETERS_PER_DOMAIN = 88, DOMAINS_MAX = 100000 };
 struct _virConnect {
   int domains;
   int alive;
+  int like_guests;
 };
 
 struct _virDomain {
@@ -34,6 +37,7 @@ struct _virDomain {
 
 static __thread virError last_error;
 static long long stats_time_ns;
+static long long stats_total_ns;
 
 /* The one subscription to lifecycle events. */
 static struct {
@@ -55,6 +59,19 @@ static long long now_ns(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+/* This thread's own processor time: other programs' turns are not ours. */
+static long long thread_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+/* Lanes may ask at once. */
+static void add_stats_time(long long ns) {
+  stats_time_ns = ns;
+  __atomic_fetch_add(&stats_total_ns, ns, __ATOMIC_RELAXED);
 }
 
 static void sleep_ms(long ms) {
@@ -88,6 +105,7 @@ virConnectPtr virConnectOpen(const char *uri) {
   virConnectPtr connection = calloc(1, sizeof *connection);
   connection->domains = domains;
   connection->alive = 1;
+  connection->like_guests = strstr(uri, "/guests") != NULL;
   return connection;
 }
 
@@ -223,22 +241,117 @@ static void fill(virTypedParameterPtr p, int index, int domain) {
   }
 }
 
+/* What libvirt 9 tells of a running guest of four vCPUs, two disks and two interfaces, its counters rising with time. */
+static int fill_like_guest(virTypedParameterPtr params, int domain) {
+  const unsigned long long ms = (unsigned long long)(now_ns() / 1000000);
+  int n = 0;
+#define NUMBER(number, ...)                                          \
+  do {                                                               \
+    snprintf(params[n].field, sizeof params[n].field, __VA_ARGS__);  \
+    params[n].type = VIR_TYPED_PARAM_ULLONG;                         \
+    params[n++].value.ul = (number);                                 \
+  } while (0)
+#define TEXT(text, ...)                                              \
+  do {                                                               \
+    snprintf(params[n].field, sizeof params[n].field, __VA_ARGS__);  \
+    params[n].type = VIR_TYPED_PARAM_STRING;                         \
+    params[n++].value.s = strdup(text);                              \
+  } while (0)
+  NUMBER(VIR_DOMAIN_RUNNING, "state.state");
+  NUMBER(1, "state.reason");
+  NUMBER(ms * 300000, "cpu.time"); /* 0.3 of a core */
+  NUMBER(ms * 200000, "cpu.user");
+  NUMBER(ms * 100000, "cpu.system");
+  static const char *const BALLOON[] = {"maximum", "swap_in", "swap_out", "minor_fault", "unused", "available", "rss",
+                                        "disk_caches"};
+  NUMBER(1048576, "balloon.current");
+  NUMBER(500000 + ms % 100000, "balloon.usable");
+  NUMBER((unsigned long long)time(NULL), "balloon.last-update");
+  NUMBER(ms / 1000, "balloon.major_fault");
+  for (unsigned i = 0; i < sizeof BALLOON / sizeof *BALLOON; ++i) NUMBER(900000 + i, "balloon.%s", BALLOON[i]);
+  NUMBER(4, "vcpu.current");
+  NUMBER(4, "vcpu.maximum");
+  static const char *const VCPU[] = {"state", "time", "wait", "delay"};
+  for (int v = 0; v < 4; ++v)
+    for (int i = 0; i < 4; ++i) NUMBER(ms * 1000, "vcpu.%d.%s", v, VCPU[i]);
+  static const char *const NET[] = {"rx.bytes", "rx.pkts", "rx.errs", "rx.drop",
+                                    "tx.bytes", "tx.pkts", "tx.errs", "tx.drop"};
+  NUMBER(2, "net.count");
+  for (int d = 0; d < 2; ++d) {
+    TEXT("vnet0", "net.%d.name", d);
+    for (int i = 0; i < 8; ++i) NUMBER(ms * 100 + domain, "net.%d.%s", d, NET[i]);
+  }
+  static const char *const BLOCK[] = {"rd.reqs", "rd.bytes", "rd.times", "wr.reqs",    "wr.bytes",
+                                      "wr.times", "fl.reqs",  "fl.times", "allocation", "capacity", "physical"};
+  NUMBER(2, "block.count");
+  for (int d = 0; d < 2; ++d) {
+    TEXT("vda", "block.%d.name", d);
+    TEXT("/images/guest.qcow2", "block.%d.path", d);
+    for (int i = 0; i < 11; ++i) NUMBER(ms * 200 + domain, "block.%d.%s", d, BLOCK[i]);
+  }
+  while (n < PARAMETERS_PER_DOMAIN) NUMBER(ms, "iothread.%d.poll-max-ns", n);
+#undef NUMBER
+#undef TEXT
+  return n;
+}
+
+static virDomainStatsRecordPtr record_of(virConnectPtr connection, int number) {
+  virDomainStatsRecordPtr record = calloc(1, sizeof *record);
+  record->dom = new_domain(connection, number);
+  record->nparams = PARAMETERS_PER_DOMAIN;
+  record->params = calloc(PARAMETERS_PER_DOMAIN, sizeof *record->params);
+  if (connection->like_guests) {
+    fill_like_guest(record->params, number);
+  } else {
+    for (int i = 0; i < PARAMETERS_PER_DOMAIN; ++i) fill(&record->params[i], i, number);
+  }
+  return record;
+}
+
 int virConnectGetAllDomainStats(virConnectPtr connection, unsigned int groups, virDomainStatsRecordPtr **records,
                                 unsigned int flags) {
   ENTER();
   (void)groups;
   (void)flags;
-  const long long start = now_ns();
+  const long long start = thread_ns();
   *records = calloc(connection->domains + 1, sizeof **records);
-  for (int d = 0; d < connection->domains; ++d) {
-    virDomainStatsRecordPtr record = (*records)[d] = calloc(1, sizeof *record);
-    record->dom = new_domain(connection, d);
-    record->nparams = PARAMETERS_PER_DOMAIN;
-    record->params = calloc(PARAMETERS_PER_DOMAIN, sizeof *record->params);
-    for (int i = 0; i < PARAMETERS_PER_DOMAIN; ++i) fill(&record->params[i], i, d);
-  }
-  stats_time_ns = now_ns() - start;
+  for (int d = 0; d < connection->domains; ++d) (*records)[d] = record_of(connection, d);
+  add_stats_time(thread_ns() - start);
   return connection->domains;
+}
+
+int virDomainListGetStats(virDomainPtr *domains, unsigned int groups, virDomainStatsRecordPtr **records,
+                          unsigned int flags) {
+  ENTER();
+  (void)groups;
+  (void)flags;
+  const long long start = thread_ns();
+  int count = 0;
+  while (domains[count] != NULL) ++count;
+  *records = calloc(count + 1, sizeof **records);
+  for (int d = 0; d < count; ++d) (*records)[d] = record_of(domains[d]->connection, domains[d]->number);
+  add_stats_time(thread_ns() - start);
+  return count;
+}
+
+char *virDomainGetXMLDesc(virDomainPtr domain, unsigned int flags) {
+  ENTER();
+  (void)flags;
+  char xml[1024];
+  snprintf(xml, sizeof xml,
+           "<domain type='kvm' id='%d'><name>%s</name><uuid>00000000-0000-0000-0000-%012d</uuid>"
+           "<memory unit='KiB'>2097152</memory><currentMemory unit='KiB'>1048576</currentMemory><vcpu>4</vcpu>"
+           "<devices><memballoon model='virtio'/></devices></domain>",
+           domain->number + 1, domain->name, domain->number);
+  return strdup(xml);
+}
+
+int virDomainSetMemoryStatsPeriod(virDomainPtr domain, int period, unsigned int flags) {
+  ENTER();
+  (void)domain;
+  (void)period;
+  (void)flags;
+  return 0;
 }
 
 void virTypedParamsFree(virTypedParameterPtr params, int count) {
@@ -249,12 +362,14 @@ void virTypedParamsFree(virTypedParameterPtr params, int count) {
 }
 
 void virDomainStatsRecordListFree(virDomainStatsRecordPtr *records) {
+  const long long start = thread_ns();
   for (virDomainStatsRecordPtr *next = records; *next != NULL; ++next) {
     virTypedParamsFree((*next)->params, (*next)->nparams);
     virDomainFree((*next)->dom);
     free(*next);
   }
   free(records);
+  __atomic_fetch_add(&stats_total_ns, thread_ns() - start, __ATOMIC_RELAXED);
 }
 
 int virDomainGetVcpusFlags(virDomainPtr domain, unsigned int flags) {
@@ -298,7 +413,8 @@ int virDomainQemuMonitorCommand(virDomainPtr domain, const char *command, char *
   (void)flags;
   obey_sleep(command);
   char text[32];
-  snprintf(text, sizeof text, "%lld", stats_time_ns);
-  *result = strdup(strcmp(command, "shim-time") == 0 ? text : command);
+  const int asks_total = strcmp(command, "shim-total") == 0;
+  snprintf(text, sizeof text, "%lld", asks_total ? stats_total_ns : stats_time_ns);
+  *result = strdup(asks_total || strcmp(command, "shim-time") == 0 ? text : command);
   return 0;
 }
