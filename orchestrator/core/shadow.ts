@@ -22,6 +22,8 @@ export interface PointContext {
   readonly tenant?: string;
   readonly requestId?: string;
   readonly workload?: string;
+  /** What kind of sample it is: all readings, the host's quick ones, or cut after so many instructions. */
+  readonly cadence?: 'full' | 'fast' | 'cut';
   /** What the guest was allowed at the time: demand beyond it cannot be seen. */
   readonly granted?: Partial<Entitlement>;
 }

@@ -1,5 +1,7 @@
 import { CLASS_COLUMNS, GRANTED_COLUMNS, PROFILE_COLUMNS, SHADOW_FLAGS } from '../core/shadow.ts';
 import { CONTEXT_COLUMNS } from './log-rows.ts';
+import type { Tier } from './manifest.ts';
+import type { TableKind } from './schema-versions.ts';
 
 /** A name as SQL takes it literally. */
 export function quoted(name: string): string {
@@ -19,6 +21,7 @@ const POINT_COLUMNS: readonly (readonly [name: string, type: string])[] = [
   ['tenant', 'VARCHAR'],
   ['request_id', 'VARCHAR'],
   ['workload', 'VARCHAR'],
+  ['cadence', 'VARCHAR'],
   ['period_ms', 'DOUBLE'],
   ['instructions_at', 'DOUBLE'],
   ['flags', 'VARCHAR'],
@@ -37,14 +40,23 @@ const INPUT_COLUMNS: readonly (readonly [name: string, type: string])[] = [
   ['number', 'DOUBLE'],
 ];
 
+/** What a bucket is one of; the first columns of a point. */
+export const BUCKET_KEYS: readonly string[] = POINT_COLUMNS.slice(0, 8).map(([name]) => name);
+
 /** Columns of a rolled-up tier that describe the bucket; each metric has `_min`, `_mean`, `_max`, `_p95` and `_count` beside them. */
 const BUCKET_COLUMNS: readonly (readonly [name: string, type: string])[] = [
-  ...POINT_COLUMNS.slice(0, 7),
+  ...POINT_COLUMNS.slice(0, BUCKET_KEYS.length),
   ['samples', 'BIGINT'],
   ['censored', 'BIGINT'],
 ];
 
-export type TableKind = 'points' | 'buckets' | 'inputs';
+/** What the files of each tier hold. */
+export const KIND_OF: Readonly<Record<Tier, TableKind>> = {
+  raw: 'points',
+  minute: 'buckets',
+  hour: 'buckets',
+  inputs: 'inputs',
+};
 
 /** An empty SELECT that gives a view its columns, in their order, whatever files there are. */
 export function emptySelect(kind: TableKind): string {
@@ -67,7 +79,7 @@ function emptyStatistic(name: string): string {
 
 /** Names that are not metrics of their own. */
 export const NO_METRICS: ReadonlySet<string> = new Set([
-  ...POINT_COLUMNS.slice(0, 10).map(([name]) => name),
+  ...POINT_COLUMNS.slice(0, BUCKET_KEYS.length + 3).map(([name]) => name),
   ...GRANTED_COLUMNS,
   'day',
 ]);

@@ -2,7 +2,8 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type DuckDBConnection, DuckDBInstance } from '@duckdb/node-api';
 import { literal } from './columns.ts';
-import { WORK_FOLDER } from './layout.ts';
+import { isUnwritable } from './files.ts';
+import { SEALED_FOLDER, WORK_FOLDER } from './layout.ts';
 
 /** What one database may use. */
 export interface DatabaseLimits {
@@ -12,14 +13,22 @@ export interface DatabaseLimits {
   readonly spillBytes: number;
 }
 
-/** A database in memory for one store. It reads and writes below the store's folder, and where `alsoBelow` says. */
+/**
+ * A database in memory for one store. It reads and writes the store's sealed files and its work folder, and what is
+ * `alsoBelow`; never the log, the manifest or the key.
+ */
 export async function openDatabase(
   directory: string,
   limits: DatabaseLimits,
   alsoBelow: readonly string[] = [],
 ): Promise<DuckDBConnection> {
   const spill = join(directory, WORK_FOLDER, `spill-${process.pid}`);
-  mkdirSync(join(directory, WORK_FOLDER), { recursive: true, mode: 0o750 });
+  try {
+    mkdirSync(join(directory, WORK_FOLDER), { recursive: true, mode: 0o750 });
+  } catch (cause) {
+    // Without it a question is answered all the same, unless it is too large for memory.
+    if (!isUnwritable(cause)) throw cause;
+  }
   const instance = await DuckDBInstance.create(':memory:', {
     threads: String(limits.threads),
     memory_limit: `${Math.floor(limits.memoryBytes / 1024)}KiB`,
@@ -30,7 +39,8 @@ export async function openDatabase(
     autoload_known_extensions: 'false',
   });
   const connection = await instance.connect();
-  const folders = [directory, ...alsoBelow].map((folder) => literal(`${folder}/`));
+  const own = [SEALED_FOLDER, WORK_FOLDER].map((folder) => join(directory, folder));
+  const folders = [...own, ...alsoBelow].map((folder) => literal(`${folder}/`));
   await connection.run(
     `SET TimeZone = 'UTC'; SET parquet_metadata_cache = true; SET validate_external_file_cache = 'NO_VALIDATION';
      SET preserve_insertion_order = true; SET allowed_directories = [${folders.join(', ')}];

@@ -1,6 +1,14 @@
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { open, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
+
+/** What a disk says that takes nothing now, and may later: it is full, its quota is, or it may only be read. */
+const UNWRITABLE: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EACCES', 'EPERM']);
+
+/** True for the failure of a disk that takes nothing and may still be read. */
+export function isUnwritable(cause: unknown): boolean {
+  return UNWRITABLE.has((cause as NodeJS.ErrnoException).code ?? '');
+}
 
 /**
  * Make a file's content durable, or the names in a folder: a new, renamed or removed file survives a power loss only once its
@@ -12,6 +20,16 @@ export async function syncPath(path: string): Promise<void> {
     await handle.sync();
   } finally {
     await handle.close();
+  }
+}
+
+/** `syncPath`, for the opening of a store, which waits. */
+export function syncPathNow(path: string): void {
+  const file = openSync(path, 'r');
+  try {
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
   }
 }
 

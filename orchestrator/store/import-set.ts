@@ -85,7 +85,7 @@ function requireColumns(names: readonly string[], needed: readonly string[], pat
 
 /** Columns of a point that a set does not have. */
 const FIXED =
-  "NULL::VARCHAR AS tenant, NULL::DOUBLE AS instructions_at, 'imported' AS flags, 'seconds' AS axis";
+  "NULL::VARCHAR AS tenant, NULL::DOUBLE AS instructions_at, 'imported' AS flags, 'seconds' AS axis, NULL::VARCHAR AS cadence";
 
 async function finish(connection: DuckDBConnection, name: string, hasInputs: boolean): Promise<LoadedSet> {
   const counted = await connection.runAndReadAll('SELECT count(*) FROM imported');

@@ -1,8 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, renameSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import type { RequestInputs } from '../core/shadow.ts';
-import { textOf } from './files.ts';
+import { syncPathNow, textOf } from './files.ts';
 import { KEY_FILE } from './layout.ts';
 
 /** What is kept of a production input. The first rule that fits decides; without one it is kept as it is. */
@@ -35,19 +35,32 @@ export function heldInputKey(directory: string): string | undefined {
   return held?.length === 2 * KEY_BYTES ? held : undefined;
 }
 
-/** The store's own key: equal inputs have equal hashes here, and others elsewhere. Made when it is not there. */
-export function inputKey(directory: string): string {
+/** A key of the store's own: equal inputs have equal hashes here, and others elsewhere. */
+export function newInputKey(): string {
+  return randomBytes(KEY_BYTES).toString('hex');
+}
+
+/** Keep `key` in the store's folder, unless one is kept there already. @returns the one that is kept */
+export function keepInputKey(directory: string, key: string): string {
   const held = heldInputKey(directory);
   if (held !== undefined) return held;
-  const key = randomBytes(KEY_BYTES).toString('hex');
-  const file = openSync(join(directory, KEY_FILE), 'w', 0o600);
+  const path = join(directory, KEY_FILE);
+  // Written beside and renamed: a full disk leaves no half of it.
+  const file = openSync(`${path}.new`, 'w', 0o600);
   try {
     writeSync(file, key);
     fsyncSync(file);
   } finally {
     closeSync(file);
   }
+  renameSync(`${path}.new`, path);
+  syncPathNow(directory);
   return key;
+}
+
+/** True when some input is to be hashed. */
+export function hashes(rules: readonly InputRule[]): boolean {
+  return rules.some(({ action }) => action === 'hash');
 }
 
 /** Digest of a value under the store's key; SQL's `hashed(value)` gives the same. */

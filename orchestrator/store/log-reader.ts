@@ -3,12 +3,13 @@ import { join } from 'node:path';
 import { type Table, tableFromIPC } from 'apache-arrow';
 import type { LogDamage } from '../core/shadow.ts';
 import { listSegments, readFrom, scanFrames, segmentName } from './log-segments.ts';
+import { type FrameKind, upgradeFrame } from './schema-versions.ts';
 
-/** A frame's content. */
+/** A frame's content, in the columns of the latest version. */
 export interface LogBatch {
   readonly segment: number;
   readonly sequence: number;
-  readonly kind: 'rows' | 'contexts' | 'inputs';
+  readonly kind: FrameKind;
   readonly table: Table;
 }
 
@@ -71,7 +72,7 @@ export class LogReader {
       if (kind === 'bad' || !isLast) this.damage.push({ segment: name, offset: from + offset, bytes, kind });
     }
     this.#offset = from + scan.end;
-    const batches = scan.frames.map(({ sequence, payload }) => batchOf(segment, sequence, payload));
+    const batches = scan.frames.map(({ sequence, payload }) => batchOf(path, segment, sequence, payload));
     // Definitions first: they stand twice, and where the first is bad the second comes behind the rows that need it.
     yield* batches.filter(({ kind }) => kind === 'contexts');
     for (const batch of batches) {
@@ -82,7 +83,8 @@ export class LogReader {
   }
 }
 
-function batchOf(segment: number, sequence: number, payload: Uint8Array): LogBatch {
-  const table = tableFromIPC(payload);
-  return { segment, sequence, kind: table.schema.metadata.get('foreshade') as LogBatch['kind'], table };
+function batchOf(path: string, segment: number, sequence: number, payload: Uint8Array): LogBatch {
+  const written = tableFromIPC(payload);
+  const kind = written.schema.metadata.get('foreshade') as FrameKind;
+  return { segment, sequence, kind, table: upgradeFrame(kind, written, path) };
 }

@@ -20,14 +20,20 @@ import {
   type ShadowLayout,
 } from '../core/shadow.ts';
 import type { StoredInput } from './input-rules.ts';
-
-/** Version of the log's and the partitions' columns; in the metadata of every file. */
-export const SCHEMA_VERSION = 1;
+import { type FrameKind, SCHEMA_VERSION } from './schema-versions.ts';
 
 /** Columns every row has, before its metrics; f64, NaN: absent. `context` points into a `contexts` frame of its segment. */
 export const ROW_COLUMNS = ['at_ms', 'period_ms', 'instructions_at', 'context', 'flags'] as const;
 /** Text columns of a `contexts` frame, beside `id` and the granted ones. */
-export const CONTEXT_COLUMNS = ['guest', 'host', 'axis', 'tenant', 'request_id', 'workload'] as const;
+export const CONTEXT_COLUMNS = [
+  'guest',
+  'host',
+  'axis',
+  'tenant',
+  'request_id',
+  'workload',
+  'cadence',
+] as const;
 
 /** Text columns of an `inputs` frame, between `at_ms` and `number`. */
 export const INPUT_COLUMNS = [
@@ -59,13 +65,11 @@ const RESERVED: ReadonlySet<string> = new Set([
 const CHUNK_ROWS_MIN = 1024;
 const CHUNK_ROWS_MAX = 65_536;
 
-type Kind = 'rows' | 'contexts' | 'inputs';
-
 const f64 = new Float64();
 const u32 = new Uint32();
 const utf8 = new Utf8();
 
-function schemaOf(kind: Kind, fields: readonly Field[]): Schema {
+function schemaOf(kind: FrameKind, fields: readonly Field[]): Schema {
   return new Schema(
     [...fields],
     new Map([
@@ -279,6 +283,7 @@ export function encodeContexts(contexts: readonly RowContext[]): Uint8Array {
     text(({ tenant }) => tenant),
     text(({ requestId }) => requestId),
     text(({ workload }) => workload),
+    text(({ cadence }) => cadence),
     ...granted,
   ];
   return streamOf(CONTEXTS_SCHEMA, children, contexts.length);

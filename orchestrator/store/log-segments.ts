@@ -9,8 +9,10 @@ import {
   truncateSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { tableFromIPC } from 'apache-arrow';
 import type { LogDamage } from '../core/shadow.ts';
 import { decodeFrame, type Frame, findFrame } from './frame.ts';
+import { refuseNewer, versionOf } from './schema-versions.ts';
 
 const SEGMENT = /^(\d{8})\.log$/;
 
@@ -79,7 +81,7 @@ export function readFrom(path: string, offset: number): Buffer {
   }
 }
 
-/** How a log ends, once its torn tail was cut. */
+/** How a log ends. */
 export interface LogEnd {
   /** Of the last whole frame; -1 when there is none. */
   readonly sequence: number;
@@ -89,20 +91,28 @@ export interface LogEnd {
 }
 
 /**
- * Cut the torn tail of a log nobody writes: an unfinished write was never acknowledged. Segments are read from the last
- * one back to the first that holds a frame.
+ * Look at the end of a log nobody writes. Segments are read from the last one back to the first that holds a frame.
+ * @param afterSegment segments up to this one count no more
+ * @throws {ShadowError} STORE_TOO_NEW
  */
-export function repairEnd(directory: string): LogEnd {
-  const segments = listSegments(directory);
+export function readEnd(directory: string, afterSegment = -1): LogEnd {
+  const segments = listSegments(directory).filter((segment) => segment > afterSegment);
   const damage: LogDamage[] = [];
   for (const segment of segments.toReversed()) {
     const name = segmentName(segment);
     const scan = scanFrames(readFileSync(join(directory, name)));
     damage.push(...scan.damage.map((part) => ({ segment: name, ...part })));
-    const torn = scan.damage.find(({ kind }) => kind === 'torn');
-    if (torn !== undefined) truncateSync(join(directory, name), torn.offset);
     const last = scan.frames.at(-1);
-    if (last !== undefined) return { sequence: last.sequence, segment: segments.at(-1) ?? -1, damage };
+    if (last === undefined) continue;
+    // A store's version never falls: the last frame speaks for all.
+    refuseNewer(versionOf(tableFromIPC(last.payload).schema), join(directory, name));
+    return { sequence: last.sequence, segment: segments.at(-1) ?? -1, damage };
   }
   return { sequence: -1, segment: segments.at(-1) ?? -1, damage };
+}
+
+/** Cut the torn tails of a log nobody writes: an unfinished write was never acknowledged. */
+export function cutTorn(directory: string, end: LogEnd): void {
+  for (const { segment, offset, kind } of end.damage)
+    if (kind === 'torn') truncateSync(join(directory, segment), offset);
 }

@@ -74,6 +74,11 @@ export class LogTables {
     );
   }
 
+  /** Kinds of rows so far; a new one may bring columns. */
+  get layouts(): number {
+    return this.#rowTables.size;
+  }
+
   get reader(): LogReader {
     return this.#reader;
   }

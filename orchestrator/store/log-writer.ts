@@ -1,8 +1,7 @@
-import { mkdirSync } from 'node:fs';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type PointContext, ShadowError, type WritingState, type WritingStatus } from '../core/shadow.ts';
-import { syncPath } from './files.ts';
+import { isUnwritable, makeFolder, syncPath } from './files.ts';
 import { encodeFrame } from './frame.ts';
 import type { StoredInput } from './input-rules.ts';
 import {
@@ -72,10 +71,16 @@ const DISK: LogDisk = {
   sync: (file) => file.datasync(),
 };
 
-export interface LogWriterOptions {
-  readonly directory: string;
+/** Where a log goes on. */
+export interface LogStart {
   readonly nextSegment: number;
   readonly nextSequence: number;
+}
+
+export interface LogWriterOptions {
+  readonly directory: string;
+  /** Makes the folder ready for writing. What it throws of a disk that takes nothing stalls the writer, which asks again. */
+  readonly start: () => LogStart;
   readonly disk?: LogDisk;
   readonly queueBytesMax?: number;
   /** Told when writing changes its state, with the system's reason. */
@@ -93,8 +98,10 @@ export class LogWriter implements RowQueue {
   #readyBytes = 0;
   #inputs: StoredInput[] = [];
   #segment: Segment | undefined;
-  #nextSegment: number;
-  #nextSequence: number;
+  readonly #start: () => LogStart;
+  #isStarted = false;
+  #nextSegment = 0;
+  #nextSequence = 0;
   #nextContext = 0;
   /** Taken from the queue, and not on disk yet. */
   #batch: Batch | undefined;
@@ -115,9 +122,21 @@ export class LogWriter implements RowQueue {
     this.#disk = options.disk ?? DISK;
     this.#queueBytesMax = options.queueBytesMax ?? QUEUE_BYTES_MAX;
     this.#onState = options.onState ?? (() => {});
-    this.#nextSegment = options.nextSegment;
-    this.#nextSequence = options.nextSequence;
-    mkdirSync(this.#directory, { recursive: true, mode: 0o750 });
+    this.#start = options.start;
+    try {
+      this.#begin();
+    } catch (cause) {
+      if (!isUnwritable(cause)) throw cause;
+      this.#stall(cause);
+    }
+  }
+
+  #begin(): void {
+    if (this.#isStarted) return;
+    const { nextSegment, nextSequence } = this.#start();
+    this.#nextSegment = nextSegment;
+    this.#nextSequence = nextSequence;
+    this.#isStarted = true;
   }
 
   get status(): WritingStatus {
@@ -195,10 +214,15 @@ export class LogWriter implements RowQueue {
     });
   }
 
-  /** Write what waits and close the segment; resolves with the number of the last closed one once nothing more is added to it. */
+  /**
+   * Write what waits and close the segment; resolves with the number of the last closed one once nothing more is added to it.
+   * @throws {ShadowError} STORE_UNAVAILABLE while it is not known where the log goes on
+   */
   async roll(): Promise<number> {
     await this.#exclusively(async () => {
       await this.#commit();
+      if (!this.#isStarted)
+        throw new ShadowError('STORE_UNAVAILABLE', this.#reason ?? 'The disk takes nothing');
       await this.#endSegment();
     });
     return this.#nextSegment - 1;
@@ -249,29 +273,36 @@ export class LogWriter implements RowQueue {
 
   /** @returns false when the disk took nothing: the batch is kept for the next try */
   async #commit(): Promise<boolean> {
-    this.#batch ??= this.#take();
-    const batch = this.#batch;
-    if (batch === undefined) return true;
+    if (this.#isStarted && this.#batch === undefined && !this.#hasWaiting()) return true;
     this.#committing = true;
     this.#commitBeganMs = performance.now();
+    let batch: Batch | undefined;
     try {
-      this.#segment ??= await this.#beginSegment();
-      await this.#write(this.#segment, batch);
+      this.#begin();
+      batch = this.#batch ??= this.#take();
+      if (batch !== undefined) {
+        this.#segment ??= await this.#beginSegment();
+        await this.#write(this.#segment, batch);
+      }
     } catch (cause) {
       await this.#abandonSegment();
-      this.#setState('stalled', (cause as Error).message);
-      this.#schedule(RETRY_EVERY_MS);
+      this.#stall(cause);
       return false;
     } finally {
       this.#committing = false;
     }
-    this.#acknowledge(batch);
+    if (batch !== undefined) this.#acknowledge(batch);
     const tookMs = performance.now() - this.#commitBeganMs;
     if (tookMs > SLOW_COMMIT_MS) this.#setState('slow', `the last write took ${Math.round(tookMs)} ms`);
     else this.#setState('writing', undefined);
-    if (this.#segment.durable >= SEGMENT_BYTES_MAX) await this.#endSegment();
+    if ((this.#segment?.durable ?? 0) >= SEGMENT_BYTES_MAX) await this.#endSegment();
     if (this.#hasWaiting()) this.#schedule(this.#untilNext());
     return true;
+  }
+
+  #stall(cause: unknown): void {
+    this.#setState('stalled', (cause as Error).message);
+    this.#schedule(RETRY_EVERY_MS);
   }
 
   #take(): Batch | undefined {
@@ -324,6 +355,7 @@ export class LogWriter implements RowQueue {
   async #beginSegment(): Promise<Segment> {
     const number = this.#nextSegment;
     const path = join(this.#directory, segmentName(number));
+    await makeFolder(this.#directory);
     const file = await open(path, 'wx', 0o640);
     this.#nextSegment += 1;
     const segment = { number, path, file, durable: 0, again: [] };

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { type LogDamage, ShadowError } from '../core/shadow.ts';
 import { publishText, textOf } from './files.ts';
 import { MANIFEST_FILE } from './layout.ts';
-import { SCHEMA_VERSION } from './log-rows.ts';
+import { refuseNewer, SCHEMA_VERSION } from './schema-versions.ts';
 
 export const TIERS = ['raw', 'minute', 'hour', 'inputs'] as const;
 export type Tier = (typeof TIERS)[number];
@@ -49,7 +49,8 @@ export interface Manifest {
 /** Damage that is remembered; more than a disk in use would show. */
 const DAMAGE_MAX = 100;
 
-const EMPTY: Manifest = {
+/** Of a store that has sealed nothing yet. */
+export const EMPTY: Manifest = {
   schema: SCHEMA_VERSION,
   generation: 0,
   sealedSegment: -1,
@@ -66,12 +67,7 @@ export function readManifest(directory: string): Manifest {
   const text = textOf(path);
   if (text === undefined) return EMPTY;
   const manifest = parse(path, text);
-  if (manifest.schema > SCHEMA_VERSION) {
-    throw new ShadowError(
-      'STORE_TOO_NEW',
-      `${path} has schema ${manifest.schema}; this version knows ${SCHEMA_VERSION}: use the version that wrote it`,
-    );
-  }
+  refuseNewer(manifest.schema, path);
   return { ...EMPTY, ...manifest };
 }
 

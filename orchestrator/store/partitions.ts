@@ -2,21 +2,31 @@ import { randomUUID } from 'node:crypto';
 import { mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { DuckDBConnection } from '@duckdb/node-api';
-import { literal } from './columns.ts';
+import { KIND_OF, literal } from './columns.ts';
 import { syncPath } from './files.ts';
 import { sealedPath, WORK_FOLDER } from './layout.ts';
-import { SCHEMA_VERSION } from './log-rows.ts';
 import type { SealedFile, Tier } from './manifest.ts';
+import { SCHEMA_VERSION, upgradeSealed } from './schema-versions.ts';
 
 /** zstd levels: quick for what will be merged soon, thorough for what stays. */
 const LEVEL = { seal: 3, keep: 9 } as const;
 /** Rows of a row group, DuckDB's own default: smaller ones cost more to plan over than they save to read. */
 const ROW_GROUP_ROWS = 122_880;
 
-/** Sealed files as a FROM clause's content; columns that some of them lack are null there. */
+/**
+ * Sealed files of one tier as a FROM clause's content, in the columns of the latest version; metrics that some of them
+ * lack are null there.
+ */
 export function parquetSql(directory: string, files: readonly SealedFile[]): string {
-  const paths = files.map(({ path }) => literal(join(directory, path)));
-  return `read_parquet([${paths.join(', ')}], union_by_name = true, hive_partitioning = false)`;
+  const versions = [...new Set(files.map(({ schema }) => schema))];
+  const sources = versions.map((version) => {
+    const written = files.filter(({ schema }) => schema === version);
+    const paths = written.map(({ path }) => literal(join(directory, path)));
+    const source = `read_parquet([${paths.join(', ')}], union_by_name = true, hive_partitioning = false)`;
+    return upgradeSealed(KIND_OF[written[0]?.tier ?? 'raw'], version, source);
+  });
+  if (sources.length === 1) return sources.join();
+  return `(${sources.map((source) => `SELECT * FROM ${source}`).join(' UNION ALL BY NAME ')})`;
 }
 
 /** Writes Parquet files, one per day and host. */

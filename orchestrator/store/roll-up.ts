@@ -1,4 +1,4 @@
-import { NO_METRICS, quoted, STATISTICS } from './columns.ts';
+import { BUCKET_KEYS, NO_METRICS, quoted, STATISTICS } from './columns.ts';
 
 const SQL_OF: Readonly<Record<(typeof STATISTICS)[number], (column: string) => string>> = {
   min: (column) => `min(${column})`,
@@ -10,7 +10,7 @@ const SQL_OF: Readonly<Record<(typeof STATISTICS)[number], (column: string) => s
 };
 
 /**
- * A SELECT of buckets from points: min, mean, max, p95 and count of every metric, by guest, axis and request. Both tiers
+ * A SELECT of buckets from points: min, mean, max, p95 and count of every metric, by guest, axis, request and cadence. Both tiers
  * are made from the points, since a p95 cannot be made of p95s. A point belongs to the bucket its time falls in.
  * @param columns of `source`
  */
@@ -22,7 +22,7 @@ export function bucketsSql(tier: 'minute' | 'hour', columns: readonly string[], 
   const granted = columns
     .filter((name) => name.startsWith('granted_'))
     .map((name) => `min(${quoted(name)}) AS ${quoted(name)}`);
-  return `SELECT date_trunc('${tier}', time) AS time, axis, guest, host, tenant, request_id, workload,
+  return `SELECT date_trunc('${tier}', time) AS time, ${BUCKET_KEYS.slice(1).join(', ')},
     count(*) AS samples, count(*) FILTER (contains(flags, 'censored')) AS censored,
     ${[...statistics, ...granted].join(', ')} FROM ${source} GROUP BY ALL`;
 }

@@ -1,6 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { AllocatorError } from '../core/errors.ts';
 import { PROFILE_FIELDS } from '../core/profile.ts';
 import { INSTRUCTION_CLASSES } from '../core/sample.ts';
 import {
@@ -19,16 +17,14 @@ import {
   type StoreStats,
   type WritingStatus,
 } from '../core/shadow.ts';
-import { StateLock } from '../state-lock.ts';
 import { backupStore } from './backup.ts';
 import type { DatabaseLimits } from './database.ts';
-import { type InputRule, inputKey, storedInputs } from './input-rules.ts';
-import { LOG_FOLDER, SEALED_FOLDER, WORK_FOLDER } from './layout.ts';
-import { listSegments, repairEnd, segmentName } from './log-segments.ts';
+import { hashes, type InputRule, storedInputs } from './input-rules.ts';
+import { LOG_FOLDER } from './layout.ts';
 import { type LogDisk, LogWriter } from './log-writer.ts';
 import { Maintenance } from './maintenance.ts';
-import { readManifest } from './manifest.ts';
 import { ShadowReader, WORKER_LIMITS } from './reader.ts';
+import { WriteAccess } from './write-access.ts';
 
 export interface StoreOptions {
   readonly directory: string;
@@ -52,14 +48,13 @@ const REMEMBERED_MAX = 10_000;
 /** ShadowStore in a folder of one host's disk. */
 export class DiskShadowStore implements ShadowStore {
   readonly #directory: string;
-  readonly #lock: StateLock;
+  readonly #access: WriteAccess;
   readonly #writer: LogWriter;
   readonly #maintenance: Maintenance;
   readonly #rules: readonly InputRule[];
   readonly #limits: DatabaseLimits;
   readonly #timer: NodeJS.Timeout | undefined;
   #reader: ShadowReader;
-  #inputKey: string | undefined;
   readonly #contexts = new Map<string, ShadowContext>();
   readonly #requests = new Map<string, true>();
   readonly #points: ShadowLayout;
@@ -67,20 +62,16 @@ export class DiskShadowStore implements ShadowStore {
   /** What the opening found torn or bad at the end of the log. */
   readonly damageAtOpen: readonly LogDamage[];
 
-  private constructor(options: StoreOptions, lock: StateLock) {
+  private constructor(options: StoreOptions, access: WriteAccess) {
     const { directory } = options;
     this.#directory = directory;
-    this.#lock = lock;
+    this.#access = access;
+    this.damageAtOpen = access.damage;
     this.#rules = options.inputRules ?? [];
     this.#limits = options.limits ?? WORKER_LIMITS;
-    const manifest = readManifest(directory);
-    removeStrays(directory);
-    const end = repairEnd(join(directory, LOG_FOLDER));
-    this.damageAtOpen = end.damage;
     this.#writer = new LogWriter({
       directory: join(directory, LOG_FOLDER),
-      nextSegment: Math.max(manifest.sealedSegment, end.segment) + 1,
-      nextSequence: Math.max(manifest.sealedSequence, end.sequence) + 1,
+      start: () => access.take(),
       ...(options.disk !== undefined && { disk: options.disk }),
       ...(options.queueBytesMax !== undefined && { queueBytesMax: options.queueBytesMax }),
       ...(options.onState !== undefined && { onState: options.onState }),
@@ -103,15 +94,17 @@ export class DiskShadowStore implements ShadowStore {
 
   /**
    * Open a store, making it when it is not there. What a crash left is put in order: an unfinished write is cut off, files
-   * no manifest knows are removed.
+   * no manifest knows are removed. On a disk that takes nothing (full, read-only) the store opens all the same: it answers
+   * questions, is `stalled`, holds rows back in its queue, and goes on by itself once the disk takes them.
    * @throws {ShadowError} STORE_IN_USE, STORE_TOO_NEW, STORE_UNAVAILABLE
    */
   static open(options: StoreOptions): DiskShadowStore {
-    const lock = takeLock(options.directory);
+    let access: WriteAccess | undefined;
     try {
-      return new DiskShadowStore(options, lock);
+      access = new WriteAccess(options.directory, hashes(options.inputRules ?? []));
+      return new DiskShadowStore(options, access);
     } catch (cause) {
-      lock.release();
+      access?.release();
       throw unavailable(options.directory, cause);
     }
   }
@@ -156,8 +149,17 @@ export class DiskShadowStore implements ShadowStore {
     );
   }
 
-  #contextOf({ guest, host, axis, tenant, requestId, workload, granted }: ShadowPoint): ShadowContext {
-    const key = JSON.stringify([guest, host, axis, tenant, requestId, workload, granted]);
+  #contextOf({
+    guest,
+    host,
+    axis,
+    tenant,
+    requestId,
+    workload,
+    cadence,
+    granted,
+  }: ShadowPoint): ShadowContext {
+    const key = JSON.stringify([guest, host, axis, tenant, requestId, workload, cadence, granted]);
     const known = this.#contexts.get(key);
     if (known !== undefined) return known;
     const context = this.context({
@@ -167,6 +169,7 @@ export class DiskShadowStore implements ShadowStore {
       ...(tenant !== undefined && { tenant }),
       ...(requestId !== undefined && { requestId }),
       ...(workload !== undefined && { workload }),
+      ...(cadence !== undefined && { cadence }),
       ...(granted !== undefined && { granted }),
     });
     remember(this.#contexts, key, context);
@@ -175,8 +178,7 @@ export class DiskShadowStore implements ShadowStore {
 
   recordInputs(inputs: RequestInputs): boolean {
     if (!Number.isFinite(inputs.atMs)) throw new ShadowError('POINT_REFUSED', 'A request needs a time');
-    if (this.#rules.length > 0) this.#inputKey ??= inputKey(this.#directory);
-    return this.#writer.recordInputs(storedInputs(inputs, this.#rules, this.#inputKey ?? ''));
+    return this.#writer.recordInputs(storedInputs(inputs, this.#rules, this.#access.inputKey));
   }
 
   flush(): Promise<void> {
@@ -196,16 +198,28 @@ export class DiskShadowStore implements ShadowStore {
     return this.#reader.workerPid;
   }
 
-  maintain(): Promise<void> {
-    return this.#maintenance.maintain();
+  async maintain(): Promise<void> {
+    this.#requireAccess();
+    await this.#maintenance.maintain();
   }
 
-  /** @returns rows that were imported @throws {ShadowError} SET_REFUSED */
-  importSet(set: string): Promise<number> {
-    return this.#maintenance.importSet(set);
+  /** @returns rows that were imported @throws {ShadowError} SET_REFUSED, STORE_UNAVAILABLE */
+  async importSet(set: string): Promise<number> {
+    this.#requireAccess();
+    return await this.#maintenance.importSet(set);
+  }
+
+  /** What is sealed changes only in a folder that is ours. @throws {ShadowError} STORE_UNAVAILABLE */
+  #requireAccess(): void {
+    try {
+      this.#access.take();
+    } catch (cause) {
+      throw unavailable(this.#directory, cause);
+    }
   }
 
   async erase(tenant: string): Promise<void> {
+    this.#requireAccess();
     await this.#maintenance.erase(tenant);
     // A worker that answered holds pages of the files that are gone.
     const old = this.#reader;
@@ -223,41 +237,15 @@ export class DiskShadowStore implements ShadowStore {
     await this.#maintenance.close();
     await this.#writer.close();
     await this.#reader.close();
-    this.#lock.release();
-  }
-}
-
-function takeLock(directory: string): StateLock {
-  try {
-    return StateLock.take(directory);
-  } catch (cause) {
-    if (cause instanceof AllocatorError) throw new ShadowError('STORE_IN_USE', cause.message, { cause });
-    throw unavailable(directory, cause);
+    this.#access.release();
   }
 }
 
 function unavailable(directory: string, cause: unknown): ShadowError {
   if (cause instanceof ShadowError) return cause;
-  return new ShadowError('STORE_UNAVAILABLE', `${directory} cannot be opened: ${(cause as Error).message}`, {
+  return new ShadowError('STORE_UNAVAILABLE', `${directory} cannot be used: ${(cause as Error).message}`, {
     cause,
   });
-}
-
-/** What a cut-off seal, merge or query left: no reader knows it. */
-function removeStrays(directory: string): void {
-  const { files, sealedSegment } = readManifest(directory);
-  rmSync(join(directory, WORK_FOLDER), { recursive: true, force: true });
-  mkdirSync(join(directory, WORK_FOLDER), { mode: 0o750 });
-  for (const segment of listSegments(join(directory, LOG_FOLDER))) {
-    if (segment <= sealedSegment) rmSync(join(directory, LOG_FOLDER, segmentName(segment)));
-  }
-  const known = new Set(files.map(({ path }) => path));
-  const sealed = join(directory, SEALED_FOLDER);
-  if (!existsSync(sealed)) return;
-  for (const entry of readdirSync(sealed, { recursive: true, withFileTypes: true })) {
-    const path = join(entry.parentPath, entry.name).slice(directory.length + 1);
-    if (entry.isFile() && !known.has(path)) rmSync(join(directory, path));
-  }
 }
 
 function remember<V>(map: Map<string, V>, key: string, value: V): void {

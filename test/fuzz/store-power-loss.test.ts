@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { LogReader } from '../../orchestrator/store/log-reader.ts';
-import { repairEnd } from '../../orchestrator/store/log-segments.ts';
+import { cutTorn, readEnd } from '../../orchestrator/store/log-segments.ts';
 import { type LogDisk, LogWriter } from '../../orchestrator/store/log-writer.ts';
 import { afterPowerLoss, type TraceEvent } from '../contract/write-trace.ts';
 import { recordFigure } from '../figures.ts';
@@ -33,7 +33,7 @@ async function traceLog(directory: string, random: () => number): Promise<TraceE
       events.push({ kind: 'sync', offset: 0, bytes: NOTHING });
     },
   };
-  const writer = new LogWriter({ directory, nextSegment: 0, nextSequence: 0, disk });
+  const writer = new LogWriter({ directory, start: () => ({ nextSegment: 0, nextSequence: 0 }), disk });
   const layout = writer.layout(['n']);
   let n = 0;
   for (let commit = 0; commit < COMMITS; commit += 1) {
@@ -79,7 +79,7 @@ t.test(`the power goes ${POWER_LOSSES} times`, async (t) => {
       afterPowerLoss(until, () => random() < odds),
     );
     const promised = Number(until.findLast(({ kind }) => kind === 'promise')?.bytes.toString() ?? 0);
-    repairEnd(directory);
+    cutTorn(directory, readEnd(directory));
     const samples = samplesOf(directory);
     const isKept = samples.slice(0, promised).every((n, i) => n === i) && samples.length >= promised;
     const isOrdered = samples.every((n, i) => i === 0 || n > (samples[i - 1] ?? -1));

@@ -23,7 +23,7 @@ t.comment(`seed ${SEED}`);
 
 /** A log of `BATCHES` acknowledged batches, and its length behind each. */
 async function makeLog(directory: string): Promise<{ path: string; ends: number[] }> {
-  const writer = new LogWriter({ directory, nextSegment: 0, nextSequence: 0 });
+  const writer = new LogWriter({ directory, start: () => ({ nextSegment: 0, nextSequence: 0 }) });
   const layout = writer.layout(['n']);
   const path = join(directory, '00000000.log');
   const ends: number[] = [];

@@ -71,7 +71,7 @@ t.test('a store that is written is read beside it, and only the writer changes i
   t.match(text.err, /more than 1 rows/);
 
   const stats = JSON.parse((await run(['stats', '--json', ...at])).out);
-  t.match(stats, { schema: 1, log: { segments: 1, rows: 12 }, damage: [] });
+  t.match(stats, { schema: 2, log: { segments: 1, rows: 12 }, damage: [] });
   t.match((await run(['stats', ...at])).out, /TIER[\s\S]*log +1 +12/);
 
   t.match(

@@ -7,7 +7,7 @@ import t from 'tap';
 import type { WritingStatus } from '../../orchestrator/core/shadow.ts';
 import { decodeFrame, encodeFrame, findFrame } from '../../orchestrator/store/frame.ts';
 import { LogReader } from '../../orchestrator/store/log-reader.ts';
-import { repairEnd } from '../../orchestrator/store/log-segments.ts';
+import { cutTorn, readEnd } from '../../orchestrator/store/log-segments.ts';
 import { type LogDisk, LogWriter } from '../../orchestrator/store/log-writer.ts';
 import { newFolder } from './store-fixture.ts';
 
@@ -40,7 +40,7 @@ function openWriter(
   directory: string,
   options: Partial<ConstructorParameters<typeof LogWriter>[0]> = {},
 ): Opened {
-  const writer = new LogWriter({ directory, nextSegment: 0, nextSequence: 0, ...options });
+  const writer = new LogWriter({ directory, start: () => ({ nextSegment: 0, nextSequence: 0 }), ...options });
   const layout = writer.layout(['n']);
   const context = writer.context({ guest: 'g', host: 'h', axis: 'seconds' });
   return { writer, add: (n) => layout.append(context, n, Number.NaN, Number.NaN, 0, [n]) };
@@ -248,10 +248,12 @@ t.test('a torn end is cut at the opening', async (t) => {
   const path = join(directory, '00000000.log');
   const whole = readFileSync(path);
   writeFileSync(path, Buffer.concat([whole, whole.subarray(0, 100)]));
-  t.match(repairEnd(directory), { sequence: 0, segment: 0, damage: [{ kind: 'torn', bytes: 100 }] });
+  const end = readEnd(directory);
+  t.match(end, { sequence: 0, segment: 0, damage: [{ kind: 'torn', bytes: 100 }] });
+  cutTorn(directory, end);
   t.strictSame(readFileSync(path), whole);
-  t.strictSame(repairEnd(directory).damage, []);
-  t.strictSame(repairEnd(join(directory, 'none')), { sequence: -1, segment: -1, damage: [] });
+  t.strictSame(readEnd(directory).damage, []);
+  t.strictSame(readEnd(join(directory, 'none')), { sequence: -1, segment: -1, damage: [] });
 });
 
 t.test('names a layout does not take', async (t) => {
