@@ -4,14 +4,16 @@ import { type DuckDBConnection, type DuckDBPreparedStatement, StatementType } fr
 import { ShadowError } from '../core/shadow.ts';
 import { ArrowStream } from './arrow-stream.ts';
 import { literal } from './columns.ts';
-import { HASH_CHARS, heldInputKey } from './input-rules.ts';
+import { registerHashed } from './hashed.ts';
+import { heldInputKey } from './input-rules.ts';
 import { LOG_FOLDER, MANIFEST_FILE } from './layout.ts';
 import { LogTables } from './log-tables.ts';
-import { readManifest } from './manifest.ts';
+import { EMPTY, type Manifest, readManifest } from './manifest.ts';
 import { createViews } from './views.ts';
 
 /** Bytes gathered before they are sent on. */
 const PIECE_BYTES = 256 * 1024;
+const EXPLAIN = /^\s*EXPLAIN\s+(ANALYZE\s+)?/i;
 /** Times the manifest may change under one look at the store. */
 const LOOKS_MAX = 10;
 
@@ -21,10 +23,18 @@ export class WorkerQueries {
   readonly #directory: string;
   #log: LogTables | undefined;
   #seen = '';
+  #manifest: Manifest = EMPTY;
+  #inputKey: string | undefined;
 
-  constructor(connection: DuckDBConnection, directory: string) {
+  private constructor(connection: DuckDBConnection, directory: string) {
     this.#connection = connection;
     this.#directory = directory;
+  }
+
+  static async create(connection: DuckDBConnection, directory: string): Promise<WorkerQueries> {
+    const queries = new WorkerQueries(connection, directory);
+    await registerHashed(connection, () => queries.#inputKey);
+    return queries;
   }
 
   /**
@@ -32,6 +42,7 @@ export class WorkerQueries {
    * the log was read.
    */
   async #look(): Promise<LogTables> {
+    this.#inputKey = heldInputKey(this.#directory);
     for (let look = 0; look < LOOKS_MAX; look += 1) {
       const before = this.#manifestMark();
       if (this.#log === undefined || before !== this.#seen) {
@@ -44,26 +55,20 @@ export class WorkerQueries {
         });
         await log.refresh();
         await createViews(this.#connection, this.#directory, manifest);
-        await this.#createMacros();
         if (this.#manifestMark() !== before) continue;
         this.#log = log;
         this.#seen = before;
+        this.#manifest = manifest;
         return log;
       }
+      const { layouts } = this.#log;
       await this.#log.refresh();
+      if (this.#log.layouts > layouts) await createViews(this.#connection, this.#directory, this.#manifest);
       if (this.#manifestMark() === before) return this.#log;
     }
     throw new ShadowError(
       'STORE_UNAVAILABLE',
       'The store changed too often to be looked at; repeat in a moment',
-    );
-  }
-
-  /** `hashed(value)`: what a rule made of a value, so that it is found again by who knows it. */
-  async #createMacros(): Promise<void> {
-    const key = heldInputKey(this.#directory) ?? '';
-    await this.#connection.run(
-      `CREATE OR REPLACE MACRO hashed(value) AS left(sha256(${literal(key)} || value::VARCHAR), ${HASH_CHARS})`,
     );
   }
 
@@ -123,9 +128,13 @@ export class WorkerQueries {
     }
     const prepared = await statements.prepare(0);
     const { statementType } = prepared;
-    if (statementType !== StatementType.SELECT && statementType !== StatementType.EXPLAIN) {
-      throw new ShadowError('QUERY_REFUSED', 'Only SELECT and EXPLAIN: a query changes nothing');
+    if (statementType === StatementType.SELECT) return prepared;
+    // EXPLAIN ANALYZE runs what it explains.
+    const explained = EXPLAIN.exec(sql);
+    if (statementType === StatementType.EXPLAIN && explained !== null) {
+      await this.#prepare(sql.slice(explained[0].length));
+      return prepared;
     }
-    return prepared;
+    throw new ShadowError('QUERY_REFUSED', 'Only SELECT, and EXPLAIN of one: a query changes nothing');
   }
 }

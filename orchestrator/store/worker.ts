@@ -27,9 +27,9 @@ process.on('SIGINT', () => {});
 let connection: DuckDBConnection;
 let queries: WorkerQueries;
 let tasks: WorkerTasks;
-const ready = openDatabase(options.directory, options.limits, options.alsoBelow).then((opened) => {
+const ready = openDatabase(options.directory, options.limits, options.alsoBelow).then(async (opened) => {
   connection = opened;
-  queries = new WorkerQueries(opened, options.directory);
+  queries = await WorkerQueries.create(opened, options.directory);
   tasks = new WorkerTasks(opened, options.directory);
 });
 ready.catch(() => {}); // each request says so
