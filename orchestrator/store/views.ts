@@ -1,8 +1,9 @@
 import type { DuckDBConnection } from '@duckdb/node-api';
-import { emptySelect } from './columns.ts';
+import { emptySelect, KIND_OF, literal } from './columns.ts';
 import { filesOf } from './layout.ts';
 import type { Manifest, SealedFile, Tier } from './manifest.ts';
 import { parquetSql } from './partitions.ts';
+import { bucketsSql } from './roll-up.ts';
 
 /**
  * Latest days that have a branch of their own in a view. A branch says which times it can hold, so that a question about
@@ -26,25 +27,54 @@ function sealedSql(directory: string, files: readonly SealedFile[]): string[] {
     });
 }
 
-const VIEW_OF: Readonly<
-  Record<Tier, { readonly view: string; readonly kind: 'points' | 'buckets' | 'inputs' }>
-> = {
-  raw: { view: 'shadow', kind: 'points' },
-  minute: { view: 'shadow_minute', kind: 'buckets' },
-  hour: { view: 'shadow_hour', kind: 'buckets' },
-  inputs: { view: 'inputs', kind: 'inputs' },
-};
-
-/** Make `shadow`, `shadow_minute`, `shadow_hour` and `inputs` of a connection what the manifest says, and the log beside it. */
+/**
+ * Make `shadow`, `shadow_minute`, `shadow_hour` and `inputs` of a connection what the manifest says, and the log beside it.
+ * To be called again when the log has gained columns.
+ */
 export async function createViews(
   connection: DuckDBConnection,
   directory: string,
   manifest: Manifest,
 ): Promise<void> {
-  for (const [tier, { view, kind }] of Object.entries(VIEW_OF)) {
-    const selects = [emptySelect(kind), ...sealedSql(directory, filesOf(manifest.files, tier as Tier))];
-    if (tier === 'raw') selects.push('SELECT * FROM log_points');
-    if (tier === 'inputs') selects.push('SELECT * FROM log_input_rows');
+  const create = async (view: string, tier: Tier, beside: string): Promise<void> => {
+    const sealed = sealedSql(directory, filesOf(manifest.files, tier));
+    const selects = [emptySelect(KIND_OF[tier]), ...sealed, beside];
     await connection.run(`CREATE OR REPLACE VIEW ${view} AS ${selects.join(' UNION ALL BY NAME ')}`);
+  };
+  await create('shadow', 'raw', 'SELECT * FROM log_points');
+  await create('inputs', 'inputs', 'SELECT * FROM log_input_rows');
+  for (const tier of ['minute', 'hour'] as const) {
+    const points = await createUnrolled(connection, directory, manifest, tier);
+    const described = await connection.runAndReadAll(`DESCRIBE ${points}`);
+    const columns = described.getRowsJson().map(([name]) => String(name));
+    await create(`shadow_${tier}`, tier, bucketsSql(tier, columns, points));
   }
+}
+
+/**
+ * Make a view of the points that a tier lacks, since their day goes on: a question about today is answered from them. A day
+ * stands in the tier or here, never in both, so that each bucket comes once; a point that is late for its day's tier
+ * shows in it with the next upkeep.
+ * @returns its name
+ */
+async function createUnrolled(
+  connection: DuckDBConnection,
+  directory: string,
+  manifest: Manifest,
+  tier: 'minute' | 'hour',
+): Promise<string> {
+  const rolled = filesOf(manifest.files, tier);
+  const key = ({ day, host }: SealedFile): string => `(${literal(day)}, ${literal(host)})`;
+  const keys = [...new Set(rolled.map(key))];
+  await connection.run(`CREATE OR REPLACE TABLE rolled_${tier} (day VARCHAR, host VARCHAR)`);
+  if (keys.length > 0) await connection.run(`INSERT INTO rolled_${tier} VALUES ${keys.join(', ')}`);
+  const files = filesOf(manifest.files, 'raw').filter((file) => !keys.includes(key(file)));
+  const selects = [
+    emptySelect('points'),
+    ...(files.length > 0 ? [`SELECT * FROM ${parquetSql(directory, files)}`] : []),
+    `SELECT p.* FROM log_points p ANTI JOIN rolled_${tier} r ON strftime(p.time, '%Y-%m-%d') = r.day AND p.host = r.host`,
+  ];
+  const view = `points_without_${tier}`;
+  await connection.run(`CREATE OR REPLACE VIEW ${view} AS ${selects.join(' UNION ALL BY NAME ')}`);
+  return view;
 }

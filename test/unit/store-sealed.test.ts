@@ -161,6 +161,66 @@ t.test('rolled-up tiers hold min, mean, max, p95 and count', async (t) => {
   t.strictSame(late, { last: NOON_MS + 120_000, samples: 121 }, 'a late point renews its day');
 });
 
+t.test(
+  'a day that goes on shows in the tiers, from the log and from Parquet, each bucket once',
+  async (t) => {
+    const store = newStore(t);
+    const minuteMs = Math.floor(Date.now() / 60_000) * 60_000;
+    const today = (n: number, more = {}) => pointAt(n, { atMs: minuteMs + n * 1000, ...more });
+    for (let n = 0; n < 10; n += 1) store.record(today(n, { cadence: n < 5 ? 'fast' : 'full' }));
+    store.record(pointAt(0));
+    await store.flush();
+    const ask = () =>
+      rowsOf(
+        store.query(`SELECT time, cadence, samples, cpu_millicores_mean AS mean, cpu_millicores_p95 AS p95, memory_bytes_count AS none
+        FROM shadow_minute ORDER BY time, cadence`),
+      );
+    const bucket = (time: number, cadence: string | null, samples: number, mean: number, p95: number) => ({
+      time,
+      cadence,
+      samples,
+      mean,
+      p95,
+      none: 0,
+    });
+    const expected = [
+      bucket(NOON_MS, null, 1, 0, 0),
+      bucket(minuteMs, 'fast', 5, 2, 4),
+      bucket(minuteMs, 'full', 5, 7, 9),
+    ];
+    t.strictSame(await ask(), expected, 'in the log');
+    await store.maintain();
+    t.strictSame(await ask(), expected, 'sealed; the day that is over is rolled up');
+    store.record(today(10, { cadence: 'full' }));
+    store.record(pointAt(1));
+    await store.flush();
+    const more = [...expected.slice(0, 2), bucket(minuteMs, 'full', 6, 7.5, 10)];
+    t.strictSame(await ask(), more, 'a late point of a day that is over waits for the upkeep');
+    await store.maintain();
+    t.strictSame(await ask(), [bucket(NOON_MS, null, 2, 0.5, 1), ...more.slice(1)]);
+    const [hours] = await rowsOf(store.query('SELECT sum(samples) AS samples FROM shadow_hour'));
+    t.strictSame(hours, { samples: 13 });
+
+    store
+      .layout(['other_metric'])
+      .append(
+        store.context({ guest: 'g2', host: 'h1', axis: 'seconds' }),
+        minuteMs,
+        1000,
+        Number.NaN,
+        0,
+        [42],
+      );
+    await store.flush();
+    const asked = "SELECT other_metric FROM shadow WHERE guest = 'g2'";
+    t.strictSame(await rowsOf(store.query(asked)), [{ other_metric: 42 }], 'a metric that is new');
+    t.strictSame(
+      await rowsOf(store.query("SELECT other_metric_max AS hi FROM shadow_minute WHERE guest = 'g2'")),
+      [{ hi: 42 }],
+    );
+  },
+);
+
 t.test('what is due: merges, roll-ups and expiry', async (t) => {
   const file = (path: string, more: Partial<SealedFile> = {}): SealedFile => ({
     path,
