@@ -8,7 +8,7 @@ import {
   INTEGER,
   TIMESTAMPTZ,
 } from '@duckdb/node-api';
-import type { Table } from 'apache-arrow';
+import type { Table, Utf8, Vector } from 'apache-arrow';
 import { GRANTED_COLUMNS } from '../core/shadow.ts';
 import { emptySelect, pointSql, quoted } from './columns.ts';
 import { LogReader, type LogReaderOptions } from './log-reader.ts';
@@ -104,11 +104,11 @@ export class LogTables {
 
   #takeContexts(table: Table): void {
     const ids = column(table, 'id');
-    const texts = CONTEXT_COLUMNS.map((name) => table.getChild(name));
+    const texts = CONTEXT_COLUMNS.map((name) => textColumn(table, name));
     const granted = GRANTED_COLUMNS.map((name) => column(table, name));
     for (let row = 0; row < table.numRows; row += 1) {
       const values = [
-        ...texts.map((text) => (text?.get(row) ?? null) as string | null),
+        ...texts.map((text) => text.get(row)),
         ...granted.map((values) => values[row] as number),
       ];
       const content = values.join('\u0000');
@@ -131,12 +131,12 @@ export class LogTables {
   #takeInputs(table: Table): void {
     const at = column(table, 'at_ms');
     const number = column(table, 'number');
-    const texts = INPUT_COLUMNS.map((name) => table.getChild(name));
+    const texts = INPUT_COLUMNS.map((name) => textColumn(table, name));
     for (let row = 0; row < table.numRows; row += 1) {
       this.#inputs.appendTimestampTZ(new DuckDBTimestampTZValue(micros(at[row] as number)));
       for (const text of texts) {
-        const word = text?.get(row) as string | null | undefined;
-        if (word === null || word === undefined) this.#inputs.appendNull();
+        const word = text.get(row);
+        if (word === null) this.#inputs.appendNull();
         else this.#inputs.appendVarchar(word);
       }
       this.#inputs.appendDouble(number[row] as number);
@@ -216,6 +216,12 @@ function column(table: Table, name: string): Float64Array | Uint32Array {
   if (values instanceof Float64Array || values instanceof Uint32Array)
     return values.subarray(0, table.numRows);
   return new Float64Array(table.numRows).fill(Number.NaN);
+}
+
+function textColumn(table: Table, name: string): Vector<Utf8> {
+  const column = table.getChild(name);
+  if (column === null) throw new TypeError(`a frame of the log has no column ${name}`);
+  return column;
 }
 
 function micros(atMs: number): bigint {

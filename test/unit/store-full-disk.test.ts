@@ -137,7 +137,7 @@ t.test('a disk that is full before the store is opened', { skip: noDisk }, async
   ]);
   await store.maintain();
   t.strictSame(await countOf(store), { rows: 1000, numbers: 1000 });
-  t.match(await store.stats(), { damage: [], log: { rows: 0 } }, 'the torn end was cut');
+  t.strictSame((await store.stats()).damage, [], 'the torn end was cut');
   t.notOk(existsSync(join(directory, 'work', 'stray.parquet')));
   t.strictSame(states, ['stalled', 'writing']);
   empty.record(pointAt(1));

@@ -1,13 +1,13 @@
 // Goal: what an earlier version wrote is read, added to and sealed anew as if this one had; what a later one wrote is refused
 // and left as it is. Method: a store as version 1 wrote it, kept in test/golden (samples 0 to 4 sealed and rolled up, 5 to 8
 // in its log; 4 and 8 with a request), opened by this version; a frame of a version to come, made by hand.
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Float64, RecordBatchStreamWriter, Table, vectorFromArray } from 'apache-arrow';
 import t from 'tap';
 import { encodeFrame } from '../../orchestrator/store/frame.ts';
-import { readManifest } from '../../orchestrator/store/manifest.ts';
+import { publishManifest, readManifest } from '../../orchestrator/store/manifest.ts';
 import { ShadowReader } from '../../orchestrator/store/reader.ts';
 import { SCHEMA_VERSION, upgradeSealed } from '../../orchestrator/store/schema-versions.ts';
 import { DiskShadowStore } from '../../orchestrator/store/store.ts';
@@ -75,6 +75,25 @@ t.test('a store of version 1', async (t) => {
     await points(),
     all.filter(({ request_id }) => request_id === null),
   );
+});
+
+t.test('a day of version 1 that is rolled up by this one', async (t) => {
+  const directory = newFolder(t);
+  cpSync(VERSION_1, directory, { recursive: true });
+  rmSync(join(directory, 'log'), { recursive: true });
+  const manifest = readManifest(directory);
+  const files = manifest.files.filter(({ tier }) => tier === 'raw');
+  await publishManifest(directory, { ...manifest, files });
+  const store = newStore(t, { directory });
+  await store.maintain();
+  t.strictSame(
+    await rowsOf(store.query('SELECT request_id, cadence, samples FROM shadow_hour ORDER BY ALL')),
+    [
+      { request_id: 'r4', cadence: null, samples: 1 },
+      { request_id: null, cadence: null, samples: 4 },
+    ],
+  );
+  t.strictSame(schemasOf(directory), [1, 2, 2], 'points that nothing touched are as they were');
 });
 
 t.test('each version has its upgrade', async (t) => {
