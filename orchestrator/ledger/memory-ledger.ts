@@ -1,15 +1,22 @@
 import { AllocatorError } from '../core/errors.ts';
 import type { LeaseLedger, LedgerEntry, LedgerWrite } from '../core/ports.ts';
 
+interface Stored {
+  readonly text: string;
+  readonly version: number;
+}
+
 /**
- * LeaseLedger in memory, for simulations: values are stored as text, as a disk would, and a commit is durable
- * only after `flush`, so that a power loss can be played.
+ * LeaseLedger in memory, for simulations and replays: values are stored as text, as a disk would, and a commit is durable
+ * only after `flushDelay`, so that a power loss can be played.
  */
 export class MemoryLedger implements LeaseLedger {
-  #visible = new Map<string, { text: string; version: number }>();
-  #durable = new Map<string, { text: string; version: number }>();
+  #visible = new Map<string, Stored>();
+  #durable = new Map<string, Stored>();
+  /** Commits not yet durable, oldest first, with what each left under its keys. */
+  readonly #unflushed: { readonly commit: number; readonly left: ReadonlyMap<string, Stored | undefined> }[] =
+    [];
   #commits = 0;
-  #flushed = 0;
   /** Set to make every commit fail, as a full disk does. */
   failure: Error | undefined;
   /** Awaited between becoming visible and becoming durable. */
@@ -34,20 +41,25 @@ export class MemoryLedger implements LeaseLedger {
         throw new AllocatorError('STATE_CONFLICT', `${key} was changed by another writer`, { key });
       }
     }
+    const left = new Map<string, Stored | undefined>();
     for (const { key, value } of writes) {
-      if (value === undefined) this.#visible.delete(key);
-      else {
-        const version = (this.#visible.get(key)?.version ?? 0) + 1;
-        this.#visible.set(key, { text: JSON.stringify(value), version });
-      }
+      const version = (this.#visible.get(key)?.version ?? 0) + 1;
+      const stored = value === undefined ? undefined : { text: JSON.stringify(value), version };
+      put(this.#visible, key, stored);
+      left.set(key, stored);
     }
-    const written = new Map(this.#visible);
     this.#commits += 1;
     const commit = this.#commits;
+    this.#unflushed.push({ commit, left });
     await this.flushDelay();
-    if (commit <= this.#flushed) return;
-    this.#flushed = commit;
-    this.#durable = written;
+    this.#flush(commit);
+  }
+
+  /** A commit takes along those before it, as a disk's log does. */
+  #flush(commit: number): void {
+    while (this.#unflushed[0] !== undefined && this.#unflushed[0].commit <= commit) {
+      for (const [key, stored] of this.#unflushed.shift()?.left ?? []) put(this.#durable, key, stored);
+    }
   }
 
   /** What a new process finds after the old one was killed: the kernel still has every write. */
@@ -60,7 +72,7 @@ export class MemoryLedger implements LeaseLedger {
     return MemoryLedger.#holding(this.#durable);
   }
 
-  static #holding(stored: ReadonlyMap<string, { text: string; version: number }>): MemoryLedger {
+  static #holding(stored: ReadonlyMap<string, Stored>): MemoryLedger {
     const ledger = new MemoryLedger();
     ledger.#visible = new Map(stored);
     ledger.#durable = new Map(stored);
@@ -68,4 +80,9 @@ export class MemoryLedger implements LeaseLedger {
   }
 
   async close(): Promise<void> {}
+}
+
+function put(map: Map<string, Stored>, key: string, stored: Stored | undefined): void {
+  if (stored === undefined) map.delete(key);
+  else map.set(key, stored);
 }
