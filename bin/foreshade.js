@@ -20,6 +20,7 @@ const { runCli } = await import(program.href);
 process.exitCode = await runCli(process.argv.slice(2), {
   out: (text) => process.stdout.write(text),
   err: (text) => process.stderr.write(text),
+  errIsTerminal: process.stderr.isTTY === true,
   env: process.env,
   signal: interrupt.signal,
 });

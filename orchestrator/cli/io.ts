@@ -4,6 +4,8 @@ export interface Io {
   readonly out: (text: string) => void;
   /** Everything else. */
   readonly err: (text: string) => void;
+  /** True when a person watches `err`: progress may be shown there. */
+  readonly errIsTerminal?: boolean;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Aborted by Ctrl-C. */
   readonly signal: AbortSignal;

@@ -10,6 +10,7 @@ import { ShadowReader } from '../store/reader.ts';
 import { DiskShadowStore } from '../store/store.ts';
 import { type Io, printAnswer } from './io.ts';
 import { localTime, size } from './quantities.ts';
+import { addReplay } from './shadow-replay.ts';
 import { shadowTail } from './shadow-tail.ts';
 import { facts, table } from './table.ts';
 
@@ -24,7 +25,7 @@ interface ShadowOptions {
   readonly json?: boolean;
 }
 
-/** `foreshade shadow query|stats|export|import|tail|erase|backup`: on a store's folder, whether or not the service runs. */
+/** `foreshade shadow query|stats|export|import|tail|replay|erase|backup`: on a store's folder, whether or not the service runs. */
 export function shadowCommand(io: Io): Command {
   const command = new Command('shadow')
     .description('Question and keep the record of what guests used')
@@ -46,6 +47,7 @@ Examples:
     exportCommand,
     importCommand,
     tailCommand,
+    replayCommand,
     eraseCommand,
     backupCommand,
   ])
@@ -266,6 +268,14 @@ function tailCommand(io: Io): Command {
     .action((options: ShadowOptions & { lines: number; follow?: boolean; guest?: string }) =>
       shadowTail(io, existing(folderOf(io, options)), options),
     );
+}
+
+function replayCommand(io: Io): Command {
+  const command = sub(
+    'replay',
+    'Play a stretch of the record into an engine that touches nothing, as if live',
+  );
+  return addReplay(command, io, (options) => existing(folderOf(io, options)));
 }
 
 function eraseCommand(io: Io): Command {

@@ -27,6 +27,10 @@ const RULES = [
     ],
   },
   {
+    from: 'orchestrator/replay',
+    allow: ['orchestrator/replay/', 'orchestrator/engine/', CORE, NODE, 'apache-arrow'],
+  },
+  {
     from: 'orchestrator/service',
     allow: [
       'orchestrator/service/',

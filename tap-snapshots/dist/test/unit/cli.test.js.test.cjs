@@ -421,6 +421,8 @@ Commands:
                                 each once
   tail [options]                Show the latest samples of the log, as they were
                                 written
+  replay [options]              Play a stretch of the record into an engine that
+                                touches nothing, as if live
   erase [options] <tenant>      Remove everything of one tenant from every tier
                                 and the log; backups are not touched
   backup [options] <folder>     Copy the store into a new folder; the service
