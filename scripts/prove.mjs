@@ -71,6 +71,11 @@ const PROOFS = [
     env: { FORESHADE_POWER_LOSSES: '1000' },
   },
   { name: 'allocate-cost', command: node(compiled('bench/allocate.bench')), document: true },
+  {
+    name: 'allocate-disturbed',
+    command: node(compiled('bench/allocate-disturbed.bench')),
+    document: true,
+  },
   { name: 'stats-cost', command: node(compiled('bench/native-stats.bench')), document: true },
   {
     name: 'telemetry-cost',

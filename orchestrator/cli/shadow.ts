@@ -9,6 +9,7 @@ import { backupStore } from '../store/backup.ts';
 import { ShadowReader } from '../store/reader.ts';
 import { DiskShadowStore } from '../store/store.ts';
 import { type Io, printAnswer } from './io.ts';
+import { withClient } from './options.ts';
 import { localTime, size } from './quantities.ts';
 import { addReplay } from './shadow-replay.ts';
 import { shadowTail } from './shadow-tail.ts';
@@ -19,6 +20,8 @@ const STORE_VARIABLE = 'FORESHADE_STORE';
 const STORE_DEFAULT = '/var/lib/foreshade/shadow';
 /** Rows a terminal is shown unless it asks for more; `export` gives them all. */
 const ROWS_DEFAULT = 1000;
+/** Every file that holds the tenant is written anew: a terabyte takes hours, and a service that is gone is noticed sooner. */
+const ERASE_TIMEOUT_MS = 24 * 3_600_000;
 
 interface ShadowOptions {
   readonly store?: string;
@@ -282,12 +285,19 @@ function eraseCommand(io: Io): Command {
   return sub('erase', 'Remove everything of one tenant from every tier and the log; backups are not touched')
     .argument('<tenant>', 'the tenant, as its requests name it')
     .requiredOption('--yes', 'it cannot be undone')
-    .action((tenant: string, options: ShadowOptions) =>
-      withStore(io, options, async (store) => {
-        await store.erase(tenant);
-        printAnswer(io, options.json, { document: { erased: tenant }, text: `Erased: ${tenant}` });
-      }),
-    );
+    .option('--socket <path>', 'of the service that writes the store, which then is asked to do it')
+    .action(async (tenant: string, options: ShadowOptions & { socket?: string }) => {
+      try {
+        await withStore(io, options, (store) => store.erase(tenant));
+      } catch (error) {
+        if (!(error instanceof ShadowError && error.code === 'STORE_IN_USE')) throw error;
+        const wait = { timeoutMs: ERASE_TIMEOUT_MS, signal: io.signal };
+        await withClient(io, { ...options, timeout: wait.timeoutMs }, (client) =>
+          client.ask(client.shadow, client.shadow.eraseTenant, { tenant }, wait),
+        );
+      }
+      printAnswer(io, options.json, { document: { erased: tenant }, text: `Erased: ${tenant}` });
+    });
 }
 
 function backupCommand(io: Io): Command {

@@ -33,6 +33,10 @@ export function shadowHandlers(
     },
     record: (request, caller) => record(engine, store(), request, caller),
     query: (request, caller) => query(store(), request, caller),
+    async eraseTenant(request) {
+      await store().erase(soleName(request.tenant, 'tenant'));
+      return {};
+    },
   };
 }
 

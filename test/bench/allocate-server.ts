@@ -1,6 +1,7 @@
 // A server of the Allocate bench, in a process of its own so that its CPU is its own: `echo`, or `service` over a fake
-// hypervisor. Says { address, path } once it serves; answers 'begin' and 'end' of a round with its CPU so far, and 'release'
-// once no lease is left.
+// hypervisor with its record of samples, in the folder that is named or a new one. Says { address, path } once it serves;
+// answers 'begin' and 'end' of a round with its CPU so far, and 'release' once no lease is left. From 'query' or 'compact' on
+// until 'rest' the record is questioned, or rewritten, without a pause.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { Session } from 'node:inspector/promises';
 import { tmpdir } from 'node:os';
@@ -9,9 +10,11 @@ import { FakeLibvirt } from '../../libvirt-adapter/fake/fake-libvirt.ts';
 import { FakeReadings } from '../../libvirt-adapter/fake/fake-readings.ts';
 import { type Config, defaultConfig } from '../../orchestrator/config.ts';
 import { hasEnded } from '../../orchestrator/core/lease.ts';
+import { PROFILE_COLUMNS } from '../../orchestrator/core/shadow.ts';
 import { ParametricForecaster } from '../../orchestrator/forecast/parametric-forecaster.ts';
 import { LmdbLedger } from '../../orchestrator/ledger/lmdb-ledger.ts';
 import { serveOn } from '../../orchestrator/main.ts';
+import { DiskShadowStore } from '../../orchestrator/store/store.ts';
 import { startEcho } from './grpc-cpu.ts';
 
 /** Guests of 1 of 4 vCPUs and 256 MiB of 2 GiB, on a host with room for all of them at their ceilings. */
@@ -23,6 +26,7 @@ interface Served {
   readonly address: string;
   readonly path: string;
   release(): Promise<void>;
+  readonly shadow?: DiskShadowStore;
 }
 
 async function serveEcho(folder: string): Promise<Served> {
@@ -53,8 +57,10 @@ async function serveService(folder: string, guests: number): Promise<Served> {
     telemetry: { ...base.telemetry, fullPeriodMs: 60_000, fastPeriodMs: 10_000, idlePeriodMs: 60_000 },
     service: { ...base.service, socket: join(folder, 'foreshade.sock') },
   };
+  const shadow = DiskShadowStore.open({ directory: join(folder, 'shadow') });
   const foundation = {
     libvirt,
+    shadow,
     readings: new FakeReadings(libvirt),
     forecaster: await ParametricForecaster.create(),
     ledger: LmdbLedger.open(join(folder, 'ledger')),
@@ -75,7 +81,61 @@ async function serveService(folder: string, guests: number): Promise<Served> {
     address: `unix:${config.service.socket}`,
     path: '/foreshade.v1.AllocationService/Allocate',
     release,
+    shadow,
   };
+}
+
+/** Quantiles of every guest over all there is: the processor is busy for seconds. */
+const HEAVY = `SELECT guest, ${PROFILE_COLUMNS.map((name) => `approx_quantile(${name}, 0.95)`).join(', ')}
+  FROM shadow GROUP BY guest`;
+/** Rows of one segment that is sealed and merged again and again. */
+const COMPACTED_ROWS = 500_000;
+
+/** Keeps the record's own processes busy. */
+class Disturbance {
+  readonly #shadow: DiskShadowStore;
+  #abort: AbortController | undefined;
+  #done: Promise<void> = Promise.resolve();
+  /** Questions answered, or upkeeps done. */
+  rounds = 0;
+
+  constructor(shadow: DiskShadowStore) {
+    this.#shadow = shadow;
+  }
+
+  begin(kind: 'query' | 'compact'): void {
+    this.#abort = new AbortController();
+    const { signal } = this.#abort;
+    this.#done = this.#keep(kind, signal).catch((error: unknown) => {
+      if (!signal.aborted) throw error;
+    });
+  }
+
+  async end(): Promise<number> {
+    this.#abort?.abort();
+    await this.#done;
+    return this.rounds;
+  }
+
+  async #keep(kind: 'query' | 'compact', signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      if (kind === 'query') for await (const _ of this.#shadow.query(HEAVY, signal));
+      else await this.#compact();
+      this.rounds += 1;
+    }
+  }
+
+  async #compact(): Promise<void> {
+    const layout = this.#shadow.layout(PROFILE_COLUMNS);
+    const context = this.#shadow.context({ guest: 'compacted', host: 'h1', axis: 'seconds' });
+    const values = new Float64Array(PROFILE_COLUMNS.length);
+    // Appending is the service's work, not the compaction's: in slices, as samples come.
+    for (let i = 0; i < COMPACTED_ROWS; i += 1) {
+      layout.append(context, 1.7e12 + i, 1000, Number.NaN, 0, values.fill(Math.random()));
+      if (i % 10_000 === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    await this.#shadow.maintain();
+  }
 }
 
 /** A profile of the last round's calls alone, written to the file that FORESHADE_BENCH_PROFILE names. */
@@ -102,11 +162,12 @@ class CallProfile {
   }
 }
 
-const [, , kind, guests = '0'] = process.argv;
+const [, , kind, guests = '0', place] = process.argv;
 const profile = new CallProfile(kind === 'service' ? process.env.FORESHADE_BENCH_PROFILE : undefined);
-const folder = mkdtempSync(join(tmpdir(), 'fs-bench-'));
-process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+const folder = place ?? mkdtempSync(join(tmpdir(), 'fs-bench-'));
+if (place === undefined) process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
 const served = kind === 'echo' ? await serveEcho(folder) : await serveService(folder, Number(guests));
+const disturbance = served.shadow && new Disturbance(served.shadow);
 process.on('message', async (order) => {
   if (order === 'begin') {
     await profile.start();
@@ -118,6 +179,11 @@ process.on('message', async (order) => {
   } else if (order === 'release') {
     await served.release();
     process.send?.('released');
+  } else if (order === 'query' || order === 'compact') {
+    disturbance?.begin(order);
+    process.send?.('begun');
+  } else if (order === 'rest') {
+    process.send?.(await disturbance?.end());
   } else process.exit(0);
 });
 process.on('disconnect', () => process.exit(0));

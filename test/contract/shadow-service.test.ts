@@ -3,9 +3,10 @@
 import { status } from '@grpc/grpc-js';
 import { tableFromIPC } from 'apache-arrow';
 import t from 'tap';
+import { runCli } from '../../orchestrator/cli/program.ts';
 import type { LogDisk } from '../../orchestrator/store/log-writer.ts';
 import type { Point } from '../../proto/gen/foreshade/v1/shadow.ts';
-import { newStore } from '../unit/store-fixture.ts';
+import { newFolder, newStore } from '../unit/store-fixture.ts';
 import { GUEST_ID } from './engine-double.ts';
 import { call, detailsOf, type Fixture, failureOf, startFixture } from './service-fixture.ts';
 
@@ -73,6 +74,31 @@ t.test('what a client saw is recorded, found by its input, and marked as a claim
   t.match(await rowsOf(f, "SELECT request_id FROM inputs WHERE name = 'rows' AND number = 2e6"), [
     { request_id: 'r1' },
   ]);
+});
+
+t.test('a tenant is erased while the service runs, over the call and from the command line', async (t) => {
+  const directory = newFolder(t);
+  const f = await fixtureOf(t, { directory });
+  const points = ['acme', 'other', 'third'].map((tenant, i) => point({ tenant, atMs: AT_MS + i }));
+  await call(f.shadow, f.shadow.record, { points });
+  await call(f.shadow, f.shadow.eraseTenant, { tenant: 'acme' });
+  t.match(await rowsOf(f, 'SELECT tenant FROM shadow ORDER BY time'), [
+    { tenant: 'other' },
+    { tenant: 'third' },
+  ]);
+  let said = '';
+  const io = {
+    out: (text: string) => {
+      said += text;
+    },
+    err: (text: string) => t.comment(text),
+    env: { FORESHADE_SOCKET: f.config.service.socket, FORESHADE_STORE: directory },
+    signal: new AbortController().signal,
+  };
+  t.equal(await runCli(['shadow', 'erase', 'other', '--yes'], io), 0);
+  t.equal(said, 'Erased: other\n');
+  t.match(await rowsOf(f, 'SELECT tenant FROM shadow'), [{ tenant: 'third' }]);
+  t.match(await failureOf(call(f.shadow, f.shadow.eraseTenant, {})), { code: status.INVALID_ARGUMENT });
 });
 
 t.test('what is wrong with points is named, point by point, and none is taken', async (t) => {

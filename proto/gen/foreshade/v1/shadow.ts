@@ -115,6 +115,14 @@ export interface QueryResponse {
   arrow?: Buffer | undefined;
 }
 
+export interface EraseTenantRequest {
+  /** As its requests name it. */
+  tenant?: string | undefined;
+}
+
+export interface EraseTenantResponse {
+}
+
 function createBaseWatchGuestRequest(): WatchGuestRequest {
   return { guest: undefined };
 }
@@ -1222,6 +1230,125 @@ export const QueryResponse: MessageFns<QueryResponse> = {
   },
 };
 
+function createBaseEraseTenantRequest(): EraseTenantRequest {
+  return { tenant: undefined };
+}
+
+export const EraseTenantRequest: MessageFns<EraseTenantRequest> = {
+  encode(message: EraseTenantRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.tenant !== undefined) {
+      writer.uint32(10).string(message.tenant);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EraseTenantRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEraseTenantRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.tenant = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): EraseTenantRequest {
+    return { tenant: isSet(object.tenant) ? globalThis.String(object.tenant) : undefined };
+  },
+
+  toJSON(message: EraseTenantRequest): unknown {
+    const obj: any = {};
+    if (message.tenant !== undefined) {
+      obj.tenant = message.tenant;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<EraseTenantRequest>): EraseTenantRequest {
+    return EraseTenantRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<EraseTenantRequest>): EraseTenantRequest {
+    const message = createBaseEraseTenantRequest();
+    message.tenant = object.tenant ?? undefined;
+    return message;
+  },
+};
+
+function createBaseEraseTenantResponse(): EraseTenantResponse {
+  return {};
+}
+
+export const EraseTenantResponse: MessageFns<EraseTenantResponse> = {
+  encode(_: EraseTenantResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EraseTenantResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEraseTenantResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): EraseTenantResponse {
+    return {};
+  },
+
+  toJSON(_: EraseTenantResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<EraseTenantResponse>): EraseTenantResponse {
+    return EraseTenantResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<EraseTenantResponse>): EraseTenantResponse {
+    const message = createBaseEraseTenantResponse();
+    return message;
+  },
+};
+
 /** The record of what guests used. */
 export type ShadowServiceService = typeof ShadowServiceService;
 export const ShadowServiceService = {
@@ -1258,6 +1385,16 @@ export const ShadowServiceService = {
     responseSerialize: (value: QueryResponse): Buffer => Buffer.from(QueryResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): QueryResponse => QueryResponse.decode(value),
   },
+  /** Remove everything of one tenant. Answers when no file of the record holds it; backups are not touched. */
+  eraseTenant: {
+    path: "/foreshade.v1.ShadowService/EraseTenant" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: EraseTenantRequest): Buffer => Buffer.from(EraseTenantRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): EraseTenantRequest => EraseTenantRequest.decode(value),
+    responseSerialize: (value: EraseTenantResponse): Buffer => Buffer.from(EraseTenantResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): EraseTenantResponse => EraseTenantResponse.decode(value),
+  },
 } as const;
 
 export interface ShadowServiceServer extends UntypedServiceImplementation {
@@ -1270,6 +1407,8 @@ export interface ShadowServiceServer extends UntypedServiceImplementation {
   record: handleUnaryCall<RecordRequest, RecordResponse>;
   /** Rows of one SELECT over the record, as one Arrow IPC stream in pieces. */
   query: handleServerStreamingCall<QueryRequest, QueryResponse>;
+  /** Remove everything of one tenant. Answers when no file of the record holds it; backups are not touched. */
+  eraseTenant: handleUnaryCall<EraseTenantRequest, EraseTenantResponse>;
 }
 
 export interface ShadowServiceClient extends Client {
@@ -1306,6 +1445,22 @@ export interface ShadowServiceClient extends Client {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<QueryResponse>;
+  /** Remove everything of one tenant. Answers when no file of the record holds it; backups are not touched. */
+  eraseTenant(
+    request: EraseTenantRequest,
+    callback: (error: ServiceError | null, response: EraseTenantResponse) => void,
+  ): ClientUnaryCall;
+  eraseTenant(
+    request: EraseTenantRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: EraseTenantResponse) => void,
+  ): ClientUnaryCall;
+  eraseTenant(
+    request: EraseTenantRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: EraseTenantResponse) => void,
+  ): ClientUnaryCall;
 }
 
 export const ShadowServiceClient = makeGenericClientConstructor(
