@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { DomainRef, DomainState, MemoryStats, TypedParameters } from '../libvirt.ts';
 import { escapeXml } from '../xml.ts';
+import { FakePerf } from './fake-perf.ts';
 import type { FakeAgent, FakeDemand, FakeDemandCurve, FakeGuestScript, FakeHeld } from './guest-script.ts';
 
 /** A guest that does nothing: all its time passes in one step. */
@@ -74,6 +75,7 @@ export class FakeDomain {
   readonly qemuArguments: readonly string[];
   readonly instructionsPerNs: number | undefined;
   readonly metadata = new Map<string, string>();
+  readonly perf: FakePerf;
   readonly #hostShare: number;
   readonly #growKibPerS: number;
   readonly #shrinkKibPerS: number;
@@ -95,7 +97,6 @@ export class FakeDomain {
     global_period: BigInt(PERIOD_US),
     global_quota: -1n,
   };
-  perf: Record<string, boolean> = {};
   cpuNs = 0;
   swapInKib = 0;
   swapOutKib = 0;
@@ -152,6 +153,7 @@ export class FakeDomain {
     this.vcpuUnplugWorks = script.vcpuUnplugWorks ?? false;
     this.instructionsPerNs = script.instructionsPerNs;
     this.qemuArguments = script.qemuArguments ?? [];
+    this.perf = new FakePerf(script.perfPerNs ?? {}, script.perfEvents ?? []);
     this.demand = script.demand ?? NO_DEMAND;
     if (script.globalQuotaUs !== undefined) this.scheduler.global_quota = BigInt(script.globalQuotaUs);
     this.#atMs = nowMs;
@@ -304,6 +306,7 @@ export class FakeDomain {
   /** Forget what QEMU or the guest counted: a new process, or a restored one. */
   resetHostCounters(): void {
     this.cpuNs = 0;
+    this.perf.start();
     for (const vcpu of this.vcpus) {
       vcpu.runNs = 0;
       vcpu.delayNs = 0;

@@ -38,6 +38,8 @@ export interface FakeChange {
 export interface FakeHost {
   readonly cpus: number;
   readonly memoryKib: number;
+  /** Hardware events that its PMU counts; absent: it has none. */
+  readonly perfEvents?: readonly string[];
 }
 
 /** How often a moving balloon is followed, so that events come as it moves. */
@@ -168,6 +170,7 @@ export class FakeLibvirt implements Libvirt {
     if (this.#connection.state === 'connected') return;
     this.#connection = { state: 'connected' };
     this.#isAnswering = true;
+    for (const domain of this.#domains.values()) domain.perf.reopen(domain.vcpus);
     this.#tellConnection();
   }
 
@@ -606,7 +609,17 @@ export class FakeLibvirt implements Libvirt {
     options?: CallOptions,
   ): Promise<void> {
     return this.#change('setPerfEvents', domain, events, options, (found) => {
-      found.perf = { ...found.perf, ...events };
+      const counted = this.#host.perfEvents ?? [];
+      for (const [event, isOn] of Object.entries(events)) {
+        const outcome = found.perf.switch(event, isOn, counted, found.vcpus);
+        if (outcome === 'unknown') {
+          throw failure('setPerfEvents', LIBVIRT_ERROR.invalidArg, `parameter '${event}' not supported`);
+        }
+        if (outcome === 'absent') {
+          const message = `unable to open host cpu perf event for ${event}: No such file or directory`;
+          throw failure('setPerfEvents', VIR_ERR_SYSTEM_ERROR, message);
+        }
+      }
     });
   }
 
@@ -615,9 +628,7 @@ export class FakeLibvirt implements Libvirt {
     _affect: Affect,
     options?: CallOptions,
   ): Promise<Readonly<Record<string, boolean>>> {
-    return this.#answer('getPerfEvents', options, () => ({
-      ...this.#known('getPerfEvents', domain.uuid).perf,
-    }));
+    return this.#answer('getPerfEvents', options, () => this.#active('getPerfEvents', domain).perf.state());
   }
 
   pinVcpu(
@@ -976,6 +987,7 @@ export class FakeLibvirt implements Libvirt {
 }
 
 const VIR_ERR_ERROR = 2;
+const VIR_ERR_SYSTEM_ERROR = 38;
 const VIR_FROM_QEMU = 10;
 
 function failure(call: FakeCall, code: number, message: string, notStarted = false): LibvirtError {

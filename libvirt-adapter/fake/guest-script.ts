@@ -57,6 +57,10 @@ export interface FakeGuestScript {
   readonly onlineDelayMs?: number;
   /** Instructions that one CPU nanosecond executes; absent: no counter. */
   readonly instructionsPerNs?: number;
+  /** Counts of perf events by one CPU nanosecond. */
+  readonly perfPerNs?: Readonly<Record<string, number>>;
+  /** Perf events that the definition switches on at each start. */
+  readonly perfEvents?: readonly string[];
   /** The guest gives a vCPU back when asked. */
   readonly vcpuUnplugWorks?: boolean;
   /** Extra arguments of QEMU, as in the domain XML's qemu:commandline. */

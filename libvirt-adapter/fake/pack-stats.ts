@@ -116,4 +116,8 @@ const GROUP_WRITERS: Partial<Record<StatsGroup, GroupWriter>> = {
       sink.count(`block.${i}.wr.bytes`, disk.writeBytes);
     }
   },
+  perf(domain, sink) {
+    if (!domain.isActive) return;
+    for (const [event, count] of domain.perf.counts(domain.vcpus)) sink.count(`perf.${event}`, count);
+  },
 };
