@@ -59,7 +59,7 @@ async function startGuests(
       ...(icountArguments === undefined && { icount: false }),
       ...(icountArguments !== undefined && icountArguments !== '' && { icountArguments }),
     });
-    const program = { name: 'spin', iterations: SPIN_ITERATIONS, isMix: false };
+    const program = { name: 'spin', iterations: SPIN_ITERATIONS, body: 'spin' as const };
     spin = await installProgram(guests[name], folder, program);
   }
   return { guests, spin };

@@ -11,12 +11,13 @@ export interface IcountProgram {
   /** Its name below /tmp in the guest. */
   readonly name: string;
   readonly iterations: number;
-  readonly isMix: boolean;
+  readonly body: 'mix' | 'crypto' | 'spin';
 }
 
 /** Instructions of one iteration, by class. */
 export const MIX = { system: 1, vector: 2, branch: 2, memory: 4, other: 4 } as const;
 export const MIX_INSTRUCTIONS = 13;
+export const CRYPTO = { crypto: 3, branch: 1, other: 2 } as const;
 export const SPIN_INSTRUCTIONS = 4;
 
 /** Compile a program in `folder` and put it into the guest. @returns its path there */
@@ -26,7 +27,7 @@ export async function installProgram(
   program: IcountProgram,
 ): Promise<string> {
   const file = join(folder, program.name);
-  const defines = [`-DITERATIONS=${program.iterations}`, ...(program.isMix ? ['-DMIX'] : [])];
+  const defines = [`-DITERATIONS=${program.iterations}`, `-D${program.body.toUpperCase()}`];
   await runCommand('gcc', [
     '-nostdlib',
     '-static',
