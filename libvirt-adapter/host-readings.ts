@@ -1,4 +1,5 @@
 import type { GuestId } from '../orchestrator/core/guest.ts';
+import type { ClassCounts, InstructionReading } from '../orchestrator/core/sample.ts';
 
 /**
  * What the host's kernel says of one guest's process, cumulative. Nanoseconds as float64: exact to 2^53, that is
@@ -33,10 +34,30 @@ export interface HostReadings {
   open(guest: GuestId): Promise<GuestReadings | undefined>;
 }
 
-/** Executed instructions of a guest, cumulative over its vCPUs. */
+/** One cut: a vCPU had executed `total` instructions since its guest's start. */
+export interface InstructionCut {
+  readonly vcpu: number;
+  readonly total: number;
+  readonly classes?: ClassCounts;
+  /** How long before the reading it was cut. */
+  readonly ageMs: number;
+}
+
+/** Cuts since the last time they were asked for, oldest first. */
+export interface InstructionCuts {
+  /** As in a reading. */
+  readonly run: string;
+  readonly cuts: readonly InstructionCut[];
+  /** Cuts that were overwritten before they were read. */
+  readonly lost: number;
+}
+
+/** Counts the executed instructions of a guest. */
 export interface InstructionCounter {
   /** undefined while there is nothing to read. */
-  read(): bigint | undefined;
+  read(): InstructionReading | undefined;
+  /** undefined where none are cut, or there is nothing to read. The first answer holds none: it is what later ones are since. */
+  newCuts(): InstructionCuts | undefined;
   close(): void;
 }
 

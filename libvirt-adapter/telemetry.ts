@@ -2,6 +2,7 @@ import type { GuestId } from '../orchestrator/core/guest.ts';
 import type { Telemetry } from '../orchestrator/core/ports.ts';
 import type { Cadence, GuestSample, InstructionReading, Sampling } from '../orchestrator/core/sample.ts';
 import { systemClock, type TimerClock } from './clock.ts';
+import { type Beside, CutTrack } from './cut-track.ts';
 import type { DomainCatalog } from './domain-catalog.ts';
 import { eachDomain } from './domain-stats.ts';
 import { instructionCounterFile } from './domain-xml.ts';
@@ -44,6 +45,9 @@ interface Watched {
   cadence: Cadence;
   readonly full: FullTrack;
   readonly fast: FastTrack;
+  readonly cuts: CutTrack;
+  /** What a sample of instructions alone is told beside them. */
+  beside: Beside;
   readings: GuestReadings | undefined;
   counter: ReturnType<OpenInstructionCounter>;
   lookAgainAtMs: number;
@@ -115,7 +119,7 @@ export class LibvirtTelemetry implements Telemetry {
   }
 
   instructions(guest: GuestId): InstructionReading | undefined {
-    return instructionsOf(this.#watched.get(guest)?.counter);
+    return this.#watched.get(guest)?.counter?.read();
   }
 
   async close(): Promise<void> {
@@ -134,6 +138,8 @@ export class LibvirtTelemetry implements Telemetry {
       cadence: 'none',
       full: new FullTrack(guest),
       fast: new FastTrack(guest),
+      cuts: new CutTrack(guest),
+      beside: {},
       readings: undefined,
       counter: undefined,
       lookAgainAtMs: Number.NEGATIVE_INFINITY,
@@ -200,7 +206,7 @@ export class LibvirtTelemetry implements Telemetry {
       if (watched === undefined) return;
       const { readings, counter, guest } = watched;
       const pressure = watched.cadence === 'fast' ? readings?.pressure() : undefined;
-      const instructions = instructionsOf(counter);
+      const instructions = counter?.read();
       const sample = watched.full.take({
         wallMs,
         monotonicMs,
@@ -215,6 +221,8 @@ export class LibvirtTelemetry implements Telemetry {
       if (sample === undefined) return;
       this.#plan.saw(sample, answeredAtMs);
       this.#emit(sample);
+      watched.beside = besideOf(sample, watched.beside);
+      this.#emitCuts(watched);
     });
     this.#spend(answeredAtMs);
   }
@@ -230,7 +238,7 @@ export class LibvirtTelemetry implements Telemetry {
       watched.fast.clear();
       return;
     }
-    const instructions = instructionsOf(watched.counter);
+    const instructions = watched.counter?.read();
     const sample = watched.fast.take({
       wallMs: this.#clock.nowMs(),
       monotonicMs: this.#clock.monotonicMs(),
@@ -238,7 +246,18 @@ export class LibvirtTelemetry implements Telemetry {
       host,
       ...(instructions !== undefined && { instructions }),
     });
-    if (sample !== undefined) this.#emit(sample);
+    if (sample === undefined) return;
+    this.#emit(sample);
+    watched.beside = besideOf(sample, watched.beside);
+    this.#emitCuts(watched);
+  }
+
+  #emitCuts({ guest, counter, cuts, beside }: Watched): void {
+    const step = this.#plan.samplingOf(guest)?.instructionStep ?? 0;
+    if (step === 0) return;
+    const fresh = counter?.newCuts();
+    if (fresh === undefined) return;
+    for (const sample of cuts.take(fresh, step, this.#clock.nowMs(), beside)) this.#emit(sample);
   }
 
   /** Weigh the thread's time since `fromMs`, listeners' work included, against the budget. */
@@ -315,9 +334,9 @@ export class LibvirtTelemetry implements Telemetry {
   }
 }
 
-function instructionsOf(counter: ReturnType<OpenInstructionCounter>): InstructionReading | undefined {
-  const total = counter?.read();
-  return total === undefined ? undefined : { run: '', total: Number(total) };
+function besideOf({ usage, vcpus }: GuestSample, before: Beside): Beside {
+  const memoryBytes = usage.memoryBytes ?? before.memoryBytes;
+  return { ...(memoryBytes !== undefined && { memoryBytes }), ...(vcpus !== undefined && { vcpus }) };
 }
 
 function letGo(watched: Watched): void {

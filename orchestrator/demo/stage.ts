@@ -50,6 +50,8 @@ export async function setStage(options: {
   try {
     const lab = await Lab.up({
       guests,
+      // What the guests executed is told by class.
+      guest: { icountArguments: 'classes=all' },
       stateDir: join(stateDir, 'lab'),
       onProgress,
     });

@@ -193,11 +193,12 @@ export class Engine implements AllocationEngine {
   }
 
   #onSample(sample: GuestSample): void {
-    this.#parts.forecaster.observe(sample);
     this.#samples.emit(sample);
     const guest = this.#guests.find(sample.guest);
-    if (guest === undefined) return;
-    this.#recorder?.sample(sample, guest);
+    if (guest !== undefined) this.#recorder?.sample(sample, guest);
+    // What is forecast and corrected are levels over time.
+    if (sample.cadence === 'cut') return;
+    this.#parts.forecaster.observe(sample);
     this.#residual.note(sample);
     if (!this.#stopped) this.#residual.correct(sample);
   }

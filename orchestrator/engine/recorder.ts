@@ -99,7 +99,8 @@ export class Recorder {
       context = this.#shadow.context({
         guest: id,
         host: this.#hostName(),
-        axis: 'seconds',
+        axis: cadence === 'cut' ? 'instructions' : 'seconds',
+        cadence,
         granted: guest.held,
         ...(lease !== undefined && { requestId: lease.requestId, workload: lease.workload }),
         ...(lease !== undefined && lease.tenant !== '' && { tenant: lease.tenant }),

@@ -4,6 +4,7 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { tableFromIPC } from 'apache-arrow';
 import t from 'tap';
 import { labUnavailableReason } from '../../libvirt-adapter/lab/requirements.ts';
 import { ClientError } from '../../orchestrator/cli/client.ts';
@@ -90,6 +91,40 @@ t.test('a run that departs from its parameters is followed, and moves the next f
     'the forecast for these parameters moved',
   );
   t.ok(record.baseline_restored);
+});
+
+t.test('what the guest did is on record, under the request that caused it', async (t) => {
+  const ask = { timeoutMs: 10_000 };
+  const { leases } = await client.ask(
+    client.allocation,
+    client.allocation.listLeases,
+    { guest: guest.name, states: [] },
+    ask,
+  );
+  const lease = leases[0];
+  if (guest.icountFile !== undefined) {
+    const total = lease?.executedInstructions ?? 0;
+    t.ok(total > 1e8, `${total} instructions were executed under the lease`);
+    const ofClasses = Object.values(lease?.executedByClass ?? {}).reduce((sum, count) => sum + count, 0);
+    t.ok(Math.abs(ofClasses / total - 1) < 0.01, 'the classes make up the total');
+  }
+  const rowsOf = async (sql: string): Promise<Record<string, unknown>[]> => {
+    const pieces: Uint8Array[] = [];
+    for await (const { arrow } of client.shadow.query({ sql })) pieces.push(arrow);
+    const rows = tableFromIPC(Buffer.concat(pieces)).toArray();
+    return rows.map((row: { toJSON(): Record<string, unknown> }) => row.toJSON());
+  };
+  const [found] = await rowsOf("SELECT request_id FROM inputs WHERE name = 'input_mib' AND number = 95");
+  t.equal(found?.request_id, lease?.requestId, 'found by a field of its production input');
+  const [seen] = await rowsOf(
+    `SELECT count(*)::INTEGER AS samples, max(cpu_millicores) AS cpu, max(memory_bytes) AS memory,
+       max(granted_memory_bytes) AS granted, sum(instructions_memory) AS loads
+     FROM shadow WHERE request_id = '${lease?.requestId}'`,
+  );
+  t.ok(Number(seen?.samples) > 20, `${seen?.samples} samples of it`);
+  t.ok(Number(seen?.cpu) > 500, 'it worked');
+  t.ok(Number(seen?.granted) >= Number(seen?.memory), 'within what it was granted');
+  if (guest.icountFile !== undefined) t.ok(Number(seen?.loads) > 1e6, 'loads and stores were told apart');
 });
 
 t.test('what is refused is refused precisely, and the guest stays as it is', async (t) => {

@@ -177,16 +177,22 @@ for (const { name, sequences, cut, since, indexes, next, lost } of [
   });
 }
 
-t.test('a counter gives totals, counts by vCPU and cuts, and nothing when the file is gone', async (t) => {
+t.test('a counter gives totals and new cuts, and nothing when the file is gone', async (t) => {
   const path = makeFile({ counts: { 0: 5n, 1: 6n }, sequences: [1n, 2n, 3n], cut: 3n });
   const counter = openIcountCounter(path);
-  t.equal(counter?.read(), 11n);
-  t.strictSame([...(counter?.reading()?.counts.values() ?? [])], [5n, 6n]);
-  t.equal(counter?.cutsSince(1n)?.records.length, 2);
-  truncateSync(path, 100);
+  t.match(counter?.read(), { total: 11 });
+  t.match(counter?.newCuts(), { cuts: [], lost: 0 }, 'what was cut before is past');
+  const { run } = counter?.read() ?? {};
+  t.equal(counter?.newCuts()?.run, run);
+  makeFile({ counts: { 0: 5n }, sequences: [1n, 2n, 3n, 4n, 5n], cut: 5n });
+  t.match(counter?.newCuts()?.cuts, [
+    { vcpu: 2, total: 4000 },
+    { vcpu: 2, total: 5000 },
+  ]);
+  t.strictSame(counter?.newCuts()?.cuts, [], 'each once');
+  truncateSync(path, 50);
   t.equal(counter?.read(), undefined);
-  t.equal(counter?.reading(), undefined);
-  t.equal(counter?.cutsSince(0n), undefined);
+  t.equal(counter?.newCuts(), undefined);
   counter?.close();
   t.equal(openIcountCounter(path), undefined);
 });

@@ -6,7 +6,11 @@ import { FakeLibvirt } from '../../libvirt-adapter/fake/fake-libvirt.ts';
 import { FakeReadings } from '../../libvirt-adapter/fake/fake-readings.ts';
 import { type FakeGuestScript, phases, steady } from '../../libvirt-adapter/fake/guest-script.ts';
 import { ManualClock } from '../../libvirt-adapter/fake/manual-clock.ts';
-import type { HostReadings } from '../../libvirt-adapter/host-readings.ts';
+import type {
+  HostReadings,
+  InstructionCounter,
+  InstructionCut,
+} from '../../libvirt-adapter/host-readings.ts';
 import { LIBVIRT_ERROR } from '../../libvirt-adapter/libvirt.ts';
 import { MemoryUse } from '../../libvirt-adapter/memory-use.ts';
 import { MIB } from '../../orchestrator/core/profile.ts';
@@ -354,4 +358,46 @@ t.test('an unwatched guest is read and never changed', async (t) => {
   await adapter.hypervisor.guests();
   await clock.advance(5_000);
   t.strictSame(libvirt.changes, []);
+});
+
+t.test('samples of instructions come with the others, at the step the guest is set to', async (t) => {
+  const clock = new ManualClock();
+  const libvirt = new FakeLibvirt({ clock });
+  const ref = libvirt.addGuest({
+    ...SCRIPT,
+    qemuArguments: ['-plugin', 'file=icount.so,out=/run/g.icount'],
+  });
+  let executed = 0;
+  const pending: InstructionCut[] = [];
+  const counter: InstructionCounter = {
+    read: () => ({ run: '1', total: executed, classes: { branch: executed / 4, other: (executed * 3) / 4 } }),
+    newCuts: () => ({ run: '1', cuts: pending.splice(0), lost: 0 }),
+    close() {},
+  };
+  const { telemetry } = createLibvirtAdapter(libvirt, new FakeReadings(libvirt), {
+    clock,
+    openCounter: () => counter,
+  });
+  const samples: GuestSample[] = [];
+  telemetry.onSample((sample) => samples.push(sample));
+  telemetry.watch(ref.uuid, 'full', { instructionStep: 2e6 });
+  for (let i = 0; i < 100; i += 1) {
+    await clock.advance(50);
+    executed += 1e6;
+    pending.push({ vcpu: 0, total: executed, ageMs: 0 });
+  }
+  const full = samples.filter(({ cadence }) => cadence === 'full').at(-1);
+  t.equal(full?.usage.instructionsPerS, 20e6);
+  t.strictSame(full?.classes, { branch: 5e6, other: 15e6 }, 'in the second');
+  t.equal(telemetry.instructions(ref.uuid)?.total, 100e6);
+  const cuts = samples.filter(({ cadence }) => cadence === 'cut');
+  t.ok(cuts.length >= 35, `${cuts.length} samples`);
+  t.equal(cuts.at(-1)?.usage.memoryBytes, full?.usage.memoryBytes, 'with the memory last read');
+  telemetry.watch(ref.uuid, 'full', {});
+  samples.length = 0;
+  await clock.advance(2_000);
+  t.notOk(
+    samples.some(({ cadence }) => cadence === 'cut'),
+    'none unless asked for',
+  );
 });
