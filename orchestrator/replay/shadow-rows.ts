@@ -114,9 +114,11 @@ async function readAll(
   pieces: AsyncIterable<Uint8Array>,
 ): Promise<{ names: string[]; rows: Record<string, unknown>[] }> {
   const reader = await RecordBatchReader.from(pieces);
+  await reader.open();
+  const names = reader.schema.fields.map(({ name }) => name);
   const rows: Record<string, unknown>[] = [];
   for await (const batch of reader) for (const row of batch) rows.push(row.toJSON());
-  return { names: (reader.schema?.fields ?? []).map(({ name }) => name), rows };
+  return { names, rows };
 }
 
 /**
@@ -133,10 +135,17 @@ export async function* recordedEvents(
   const slices = Math.ceil(rows / SLICE_ROWS_MAX);
   const startMs = (slice: number): number =>
     slice === slices ? toMs : fromMs + ((toMs - fromMs) * slice) / slices;
-  for (let slice = 0; slice < slices; slice += 1) {
-    const sql = eventsSql(stretch, startMs(slice), startMs(slice + 1));
-    const batches = await RecordBatchReader.from(shadow.query(sql, signal));
-    for await (const batch of batches) yield eventsOf(batch, stretch);
+  // An Arrow reader that is left early does not tell its source.
+  const left = new AbortController();
+  const signals = AbortSignal.any([left.signal, ...(signal === undefined ? [] : [signal])]);
+  try {
+    for (let slice = 0; slice < slices; slice += 1) {
+      const sql = eventsSql(stretch, startMs(slice), startMs(slice + 1));
+      const batches = await RecordBatchReader.from(shadow.query(sql, signals));
+      for await (const batch of batches) yield eventsOf(batch, stretch);
+    }
+  } finally {
+    left.abort();
   }
 }
 

@@ -3,12 +3,20 @@
 import t from 'tap';
 import type { Outcome } from '../../orchestrator/core/forecast.ts';
 import { MIB } from '../../orchestrator/core/profile.ts';
+import type { GuestSample } from '../../orchestrator/core/sample.ts';
 import { play } from '../unit/replay-fixture.ts';
 import { newStore } from '../unit/store-fixture.ts';
 import { guest, LiteralForecaster, POLICY, World } from './world.ts';
 
 const REQUESTS = 5;
 const RUN_MS = 12_000;
+
+/** Samples that a forecaster is shown from now on. */
+function samplesOf(forecaster: LiteralForecaster): GuestSample[] {
+  const samples: GuestSample[] = [];
+  Object.defineProperty(forecaster, 'observe', { value: (sample: GuestSample) => samples.push(sample) });
+  return samples;
+}
 
 t.test('the requests of a live engine in shadow mode, again', async (t) => {
   const store = newStore(t);
@@ -20,6 +28,7 @@ t.test('the requests of a live engine in shadow mode, again', async (t) => {
     }),
   });
   const world = await World.create([worker, guest('b')], {}, 'shadow', store);
+  const seen = samplesOf(world.process.forecaster);
   await world.pass(15_000);
   const live = [];
   for (let n = 1; n <= REQUESTS; n += 1) {
@@ -33,8 +42,38 @@ t.test('the requests of a live engine in shadow mode, again', async (t) => {
   await store.flush();
 
   const forecaster = new LiteralForecaster();
+  const seenAgain = samplesOf(forecaster);
   const { records, result } = await play(store, {}, { forecaster, policy: { ...POLICY, mode: 'shadow' } });
   t.match(result, { requests: REQUESTS, refused: 0, complaints: 0 });
+  const recorded = ({
+    guest,
+    atMs,
+    periodMs,
+    cadence,
+    usage,
+    vcpus,
+    instructionsAt,
+    classes,
+    flags,
+  }: GuestSample) => ({
+    guest,
+    atMs,
+    periodMs,
+    cadence,
+    usage,
+    delayFraction: vcpus?.reduce((sum, { delayFraction }) => sum + delayFraction, 0),
+    instructionsAt,
+    classes,
+    flags,
+  });
+  const inOrder = (samples: readonly GuestSample[]) =>
+    samples
+      .filter(({ atMs }) => atMs >= (seen[0]?.atMs ?? 0))
+      .map(recorded)
+      .map((sample) => ({ sample, key: `${sample.atMs} ${sample.guest} ${sample.cadence}` }))
+      .sort((a, b) => (a.key < b.key ? -1 : 1));
+  t.ok(seen.some(({ cadence }) => cadence === 'fast') && seen.some(({ vcpus }) => vcpus !== undefined));
+  t.strictSame(inOrder(seenAgain), inOrder(seen), 'the same samples');
   const leases = records.filter(({ record }) => record === 'lease');
   t.strictSame(
     leases.map(({ at_ms, request_id, reason, requested }) => ({ at_ms, request_id, reason, requested })),

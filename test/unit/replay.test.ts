@@ -7,9 +7,12 @@ import t from 'tap';
 import type { Io } from '../../orchestrator/cli/io.ts';
 import { runCli } from '../../orchestrator/cli/program.ts';
 import { MIB } from '../../orchestrator/core/profile.ts';
+import type { GuestSample } from '../../orchestrator/core/sample.ts';
 import type { ShadowPoint } from '../../orchestrator/core/shadow.ts';
 import { Agenda } from '../../orchestrator/replay/agenda.ts';
+import { RecordedTelemetry } from '../../orchestrator/replay/recorded-telemetry.ts';
 import { RefusingActuators } from '../../orchestrator/replay/refusing-actuators.ts';
+import { recordedEvents, surveyStretch } from '../../orchestrator/replay/shadow-rows.ts';
 import type { DiskShadowStore } from '../../orchestrator/store/store.ts';
 import { digestOf, type LogRecord, play } from './replay-fixture.ts';
 import { NOON_MS, newFolder, newStore } from './store-fixture.ts';
@@ -248,8 +251,10 @@ t.test('requests that the record does not tell all of', async (t) => {
   store.recordInputs({ ...request, atMs: NOON_MS + 6000, requestId: 'hidden', params: secret });
   await store.flush();
 
-  const { records, result } = await play(store, { toMs: NOON_MS + 3_500_000 });
-  t.match(result, { requests: REQUESTS + 3, refused: 0, complaints: 0 });
+  const toMs = NOON_MS + 3_500_000;
+  const samples = [...points(), ...bare].filter((point) => point !== undefined && point.atMs < toMs).length;
+  const { records, result } = await play(store, { toMs });
+  t.match(result, { samples, requests: REQUESTS + 3, refused: 0, complaints: 0 });
   const ends = of(records, 'end');
   const endOf = (id: string) => ends.find(({ request_id }) => request_id === id);
   t.match(endOf('unseen'), { state: 'EXPIRED', at_ms: NOON_MS + 63_000 }, 'it is left to its time to live');
@@ -287,6 +292,91 @@ t.test('a stretch is what was asked for', async (t) => {
   const scaled = await play(store, { host: 'h1', usage: { cpuMillicores: 'cpu_millicores * 2' } });
   const used = of(scaled.records, 'end')[0]?.used as { cpu_millicores: number };
   t.ok(used.cpu_millicores > 1.9 * cpuOf(unitsOf(0)), 'a field may be made of what there is');
+});
+
+t.test('a sample comes back as it was taken', async (t) => {
+  const store = newStore(t);
+  const at = { guest: 'g', host: 'h1', axis: 'seconds' } as const;
+  store.record({
+    ...at,
+    atMs: NOON_MS + 0.125,
+    periodMs: 100,
+    instructionsAt: 5e9,
+    profile: { cpuMillicores: 700, instructionsPerS: 1e9 },
+    classes: { vector: 3, other: 7 },
+    flags: ['gap', 'censored'],
+  });
+  store.record({
+    ...at,
+    axis: 'instructions',
+    atMs: NOON_MS + 1,
+    instructionsAt: 6e9,
+    profile: {},
+    flags: [],
+  });
+  store.record({
+    ...at,
+    atMs: NOON_MS + 2,
+    periodMs: 1000,
+    instructionsAt: 1e9,
+    profile: { cpuMillicores: 0, memoryBytes: MIB },
+    flags: ['counter-reset'],
+  });
+  const layout = store.layout(['cpu_millicores', 'memory_bytes', 'cpu_delay_fraction']);
+  layout.append(store.context(at), NOON_MS + 3, 1000, Number.NaN, 0, [500, MIB, 0.25]);
+  await store.flush();
+  const stretch = await surveyStretch(store, {});
+  const telemetry = new RecordedTelemetry();
+  const samples: GuestSample[] = [];
+  const readings: (string | undefined)[] = [];
+  telemetry.onSample((sample) => samples.push(sample));
+  for await (const batch of recordedEvents(store, stretch)) {
+    for (const event of batch) {
+      if (event.kind === 'sample') telemetry.emit(event.sample);
+      const { run, total } = telemetry.instructions('g') ?? {};
+      readings.push(`${run}: ${total}`);
+    }
+  }
+  t.strictSame(samples, [
+    {
+      guest: 'g',
+      atMs: NOON_MS + 0.125,
+      periodMs: 100,
+      cadence: 'fast',
+      usage: { cpuMillicores: 700, instructionsPerS: 1e9 },
+      instructionsAt: 5e9,
+      classes: { vector: 3, other: 7 },
+      flags: ['gap'],
+    },
+    {
+      guest: 'g',
+      atMs: NOON_MS + 1,
+      periodMs: Number.NaN,
+      cadence: 'cut',
+      usage: {},
+      instructionsAt: 6e9,
+      flags: [],
+    },
+    {
+      guest: 'g',
+      atMs: NOON_MS + 2,
+      periodMs: 1000,
+      cadence: 'full',
+      usage: { cpuMillicores: 0, memoryBytes: MIB },
+      instructionsAt: 1e9,
+      flags: ['counter-reset'],
+    },
+    {
+      guest: 'g',
+      atMs: NOON_MS + 3,
+      periodMs: 1000,
+      cadence: 'full',
+      usage: { cpuMillicores: 500, memoryBytes: MIB },
+      vcpus: [{ runFraction: 0.5, delayFraction: 0.25 }],
+      flags: [],
+    },
+  ]);
+  t.strictSame(readings, ['1: 5000000000', '1: 6000000000', '2: 1000000000', '2: 1000000000']);
 });
 
 t.test('a speed changes nothing but the time it takes', async (t) => {
