@@ -70,6 +70,7 @@ const PROOFS = [
     command: node(compiled('fuzz/store-power-loss.test')),
     env: { FORESHADE_POWER_LOSSES: '1000' },
   },
+  { name: 'replay-day-twice', command: node(compiled('simulation/replay-day.test')) },
   { name: 'allocate-cost', command: node(compiled('bench/allocate.bench')), document: true },
   {
     name: 'allocate-disturbed',
