@@ -14,6 +14,8 @@ import {
   type PerfReading,
   perfReading,
 } from '../../libvirt-adapter/perf-reading.ts';
+import { PerfTrack } from '../../libvirt-adapter/perf-track.ts';
+import { executedBetween } from '../../orchestrator/core/sample.ts';
 import { perfContract } from '../contract/perf-contract.ts';
 
 const LIVE = { live: true };
@@ -77,6 +79,40 @@ t.test('a guest that was started with its events is counted whole', async (t) =>
   t.strictSame(reasons, []);
   await events.close();
   t.match(await read(domain), { instructions: Number }, 'they were on before us, and stay');
+});
+
+t.test('a guest whose counts begin anew has another run', async (t) => {
+  const { clock, libvirt } = host(PERF_EVENTS);
+  const track = new PerfTrack();
+  const script = { ...BUSY, vcpusPlugged: 1, perfEvents: [...PERF_EVENTS, WITNESS_EVENT] };
+  const domain = libvirt.addGuest({ ...script, name: 'g' });
+  const take = async () => {
+    await clock.advance(1_000);
+    const stats = await libvirt.allDomainStats(['cpuTotal', 'perf'], { domains: [domain] });
+    let step: ReturnType<PerfTrack['take']>;
+    eachDomain(stats, (_, values) => {
+      step = track.take(values);
+    });
+    return step;
+  };
+  t.equal(await take(), undefined, 'nothing to compare with');
+  const [first, second] = [await take(), await take()];
+  t.match(first, { instructions: { total: 2_400_000_000 }, cyclesPerInstruction: 2 });
+  t.strictSame(first && second && executedBetween(first.instructions, second.instructions), {
+    total: 1_200_000_000,
+  });
+  libvirt.saveAndRestore('g');
+  t.equal(await take(), undefined, 'a new process');
+  const third = await take();
+  t.ok(third && second && third.instructions.run !== second.instructions.run);
+  track.clear();
+  t.equal(await take(), undefined, 'said to be another guest');
+  const fourth = await take();
+  t.ok(fourth && third && fourth.instructions.run !== third.instructions.run);
+  libvirt.die();
+  libvirt.comeBack();
+  t.equal(await take(), undefined, 'the daemon counts anew');
+  t.equal(await take(), undefined, 'and not the whole guest');
 });
 
 t.test('a host that has some of the events is asked for the others once', async (t) => {
