@@ -1,11 +1,11 @@
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError } from 'commander';
 import { DEFAULT_CONFIG_PATH, loadConfig } from '../config.ts';
 import { PROFILE_FIELDS, type ProfileField } from '../core/profile.ts';
 import { PROFILE_COLUMNS } from '../core/shadow.ts';
 import type { ReplayResult } from '../replay/replay.ts';
-import type { Stretch } from '../replay/stretch.ts';
+import type { Stretch, StretchChoice } from '../replay/stretch.ts';
 import { type Io, printAnswer, Unsuccessful } from './io.ts';
 import { localTime, parseDurationMs, parseTimeMs } from './quantities.ts';
 import { facts } from './table.ts';
@@ -106,24 +106,15 @@ async function replay(io: Io, directory: string, options: ReplayOptions): Promis
   const { ShadowReader } = await import('../store/reader.ts');
   const policy = enginePolicy(loadConfig(options.config));
   const shadow = new ShadowReader(directory);
-  const out = new DecisionFile(io, options);
+  let out: DecisionFile | undefined;
   try {
-    const { from: fromMs, to: toMs, host, guest: guests, usage } = options;
-    const stretch = await surveyStretch(
-      shadow,
-      {
-        ...(fromMs !== undefined && { fromMs }),
-        ...(toMs !== undefined && { toMs }),
-        ...(host !== undefined && { host }),
-        ...(guests !== undefined && { guests }),
-        ...(usage !== undefined && { usage }),
-      },
-      io.signal,
-    );
+    const stretch = await surveyStretch(shadow, choiceOf(options), io.signal);
     if (
       stretch.guests.every(({ used }) => used.cpuMillicores === undefined && used.memoryBytes === undefined)
     )
       io.err('No sample of this stretch has CPU or memory in the terms of the engine: see --usage\n');
+    const file = new DecisionFile(io, options);
+    out = file;
     const progress = new Progress(io);
     const result = await new Replay({
       shadow,
@@ -133,18 +124,28 @@ async function replay(io: Io, directory: string, options: ReplayOptions): Promis
       policy,
       speed: options.speed,
       forecastEveryMs: options.forecastEvery,
-      sink: (text) => out.write(text),
+      sink: (text) => file.write(text),
       onProgress: (fraction, atMs) => progress.tell(fraction, atMs),
     }).run(io.signal);
     progress.end();
-    out.close();
+    file.close();
     if (options.json) printAnswer(io, true, { document: resultDocument(stretch, result), text: '' });
     else io.err(`${resultText(stretch, result)}\n`);
     if (result.isCut) throw new Unsuccessful('ended before the stretch did');
   } finally {
-    out.close();
     await shadow.close();
+    out?.close();
   }
+}
+
+function choiceOf({ from, to, host, guest, usage }: ReplayOptions): StretchChoice {
+  return {
+    ...(from !== undefined && { fromMs: from }),
+    ...(to !== undefined && { toMs: to }),
+    ...(host !== undefined && { host }),
+    ...(guest !== undefined && { guests: guest }),
+    ...(usage !== undefined && { usage }),
+  };
 }
 
 /** Text gathered before it is written, when nobody waits for each line. */
@@ -163,7 +164,7 @@ class DecisionFile {
     const file = out === undefined ? undefined : opened(resolve(out));
     this.#file = file;
     this.#gathered = speed === Number.POSITIVE_INFINITY ? WRITE_CHARS : 0;
-    if (file !== undefined) this.#emit = (text) => writeSync(file, text);
+    if (file !== undefined) this.#emit = (text) => writeFileSync(file, text);
     else this.#emit = json ? () => {} : io.out;
   }
 
@@ -175,8 +176,11 @@ class DecisionFile {
   close(): void {
     if (!this.#isOpen) return;
     this.#isOpen = false;
-    this.#flush();
-    if (this.#file !== undefined) closeSync(this.#file);
+    try {
+      this.#flush();
+    } finally {
+      if (this.#file !== undefined) closeSync(this.#file);
+    }
   }
 
   #flush(): void {

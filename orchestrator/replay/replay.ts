@@ -239,7 +239,8 @@ export class Replay {
     this.#engine.tick();
     await this.#rest();
     // Between here and the next event only a time to live can pass.
-    const expiresAtMs = Math.min(...[...this.#open.values()].map((lease) => lease.expiresAtMs));
+    let expiresAtMs = Number.POSITIVE_INFINITY;
+    for (const lease of this.#open.values()) expiresAtMs = Math.min(expiresAtMs, lease.expiresAtMs);
     const { tickMs } = this.#parts.policy;
     const expiresBy = Math.ceil(expiresAtMs / tickMs) * tickMs;
     this.#tickAtMs = Math.max(nextAfter(this.#clock.nowMs(), tickMs), expiresBy);

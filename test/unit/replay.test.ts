@@ -492,7 +492,10 @@ t.test('the command', async (t) => {
       args.join(' '),
     );
   t.match(await run(['--from', '2027-01-01', ...at]), { code: 1, out: '', err: /no sample in this stretch/ });
+  t.match(await run(['--from', '2027-01-01', '--out', out, ...at]), { code: 1 });
+  t.equal(readFileSync(out, 'utf8'), written, 'nothing to play leaves the file as it was');
   t.match(await run(['--out', join(folder, 'none', 'x'), ...at]), { code: 1, err: /cannot be written/ });
+  t.match(await run(['--out', '/dev/full', ...at]), { code: 1, err: /ENOSPC/ });
   t.match(await run(['--usage', 'cpu_millicores=nothing', ...at]), { code: 1, err: /QUERY_REFUSED/ });
   t.match(await run(['--store', join(folder, 'none')]), { code: 1, err: /does not exist/ });
 });
