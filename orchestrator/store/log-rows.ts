@@ -9,7 +9,6 @@ import {
   Struct,
   Uint32,
   Utf8,
-  vectorFromArray,
 } from 'apache-arrow';
 import {
   GRANTED_COLUMNS,
@@ -250,13 +249,24 @@ const numbers = (values: Float64Array) =>
   makeData({ type: f64, data: values, length: values.length, nullCount: 0 });
 const integers = (values: Uint32Array) =>
   makeData({ type: u32, data: values, length: values.length, nullCount: 0 });
+
+/** A text column, laid out here: the library's builders take 8 ms for a thousand contexts, and 130 the first time. */
 function texts(values: readonly (string | undefined)[]) {
-  const [data] = vectorFromArray(
-    values.map((value) => value ?? null),
-    utf8,
-  ).data;
-  if (data === undefined) throw new RangeError('a column of no rows');
-  return data;
+  const valueOffsets = new Int32Array(values.length + 1);
+  const nullBitmap = new Uint8Array(Math.ceil(values.length / 8));
+  let nullCount = 0;
+  let bytes = 0;
+  for (const [i, value] of values.entries()) {
+    if (value === undefined) nullCount += 1;
+    else {
+      nullBitmap[i >> 3] = (nullBitmap[i >> 3] ?? 0) | (1 << (i & 7));
+      bytes += Buffer.byteLength(value);
+    }
+    valueOffsets[i + 1] = bytes;
+  }
+  const data = Buffer.alloc(bytes);
+  for (const [i, value] of values.entries()) data.write(value ?? '', valueOffsets[i] ?? 0);
+  return makeData({ type: utf8, length: values.length, nullCount, nullBitmap, valueOffsets, data });
 }
 
 export function encodeRows(chunk: RowChunk): Uint8Array {

@@ -35,7 +35,7 @@ export class Maintenance {
   constructor(options: MaintenanceOptions) {
     this.#options = options;
     this.#directory = options.directory;
-    this.#worker = new WorkerClient({ directory: options.directory, limits: options.limits });
+    this.#worker = new WorkerClient({ directory: options.directory, limits: options.limits, yields: true });
   }
 
   /** Seal, merge, roll up, drop what is too old; finish an erasure that was cut off. */
@@ -69,6 +69,7 @@ export class Maintenance {
         directory: this.#directory,
         limits: this.#options.limits,
         alsoBelow: [folder],
+        yields: true,
       });
       try {
         const { files, name, rows } = await worker.ask({ kind: 'load-set', set: folder });

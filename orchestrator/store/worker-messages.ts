@@ -8,6 +8,8 @@ export interface WorkerOptions {
   readonly limits: DatabaseLimits;
   /** Folders it may read beside the store's. */
   readonly alsoBelow?: readonly string[];
+  /** Nobody waits for what it does: it takes what the service's own threads leave of the processors. */
+  readonly yields?: boolean;
 }
 
 /** Files made for a manifest that is still to be published: below the store's folder, synced, and named for good. */

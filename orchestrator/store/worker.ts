@@ -1,4 +1,5 @@
 /** The process that questions and rewrites a store, so that neither its memory nor its crash is the writer's. */
+import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { setPriority } from 'node:os';
 import type { DuckDBConnection } from '@duckdb/node-api';
@@ -15,6 +16,9 @@ const OOM_SCORE = 1000;
 
 const options = JSON.parse(process.argv[2] ?? '{}') as WorkerOptions;
 setPriority(NICENESS);
+// Without the program it runs at its niceness. Guests have control groups of their own, so that they do not starve it.
+if (options.yields === true)
+  spawnSync('chrt', ['--all-tasks', '--idle', '--pid', '0', String(process.pid)], { stdio: 'ignore' });
 try {
   writeFileSync('/proc/self/oom_score_adj', String(OOM_SCORE));
 } catch {

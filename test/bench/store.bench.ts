@@ -1,11 +1,12 @@
 // How fast samples reach the disk, what they take there, and how soon a question is answered over many of them. Prints one
 // JSON document; times in milliseconds. FORESHADE_SAMPLES sets the size of the store that is questioned, in millions.
 import { mkdtempSync, rmSync } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { PROFILE_COLUMNS } from '../../orchestrator/core/shadow.ts';
+import { DISK } from '../../orchestrator/store/log-writer.ts';
 import { DiskShadowStore } from '../../orchestrator/store/store.ts';
 import { recordFigure } from '../figures.ts';
 import { type FilledStore, fillStore } from './store-fill.ts';
@@ -13,6 +14,11 @@ import { type FilledStore, fillStore } from './store-fill.ts';
 const ROUNDS = 5;
 const INGEST_S = 3;
 const GUESTS = 1000;
+const SLICE_MS = 5;
+/** Samples a second at which acknowledgements are timed, and the pause of the bare disk beside them. */
+const ACKNOWLEDGED_PER_S = 150_000;
+const PACE_MS = 20;
+const SEAL_EVERY_MS = 500;
 /** Bytes that may wait for the disk before the next slice is offered: half of what the queue holds. */
 const QUEUED_BYTES = 32 * 1024 * 1024;
 const MILLIONS = Number(process.env.FORESHADE_SAMPLES ?? 5);
@@ -52,8 +58,6 @@ async function ingest(name: string, offeredPerS: number) {
   );
   const values = new Float64Array(PROFILE_COLUMNS.length * GUESTS).map((_, i) => i * 1.5);
   const began = performance.now();
-  let worstAckMs = 0;
-  let probing = false;
   let offered = 0;
   const elapsed = (): number => performance.now() - began;
   while (elapsed() < INGEST_S * 1000) {
@@ -65,22 +69,102 @@ async function ingest(name: string, offeredPerS: number) {
           layout.append(context, 1e12 + offered, 1000, Number.NaN, 0, values, i * PROFILE_COLUMNS.length);
       }
     }
-    if (!probing) {
-      probing = true;
-      const from = performance.now();
-      void store.flush().then(() => {
-        worstAckMs = Math.max(worstAckMs, performance.now() - from);
-        probing = false;
-      });
-    }
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    await new Promise((resolve) => setTimeout(resolve, SLICE_MS));
   }
   await store.flush();
   const seconds = elapsed() / 1000;
   const { acknowledged, dropped } = store.status;
   await store.close();
   rmSync(join(root, name), { recursive: true });
-  return { perS: acknowledged / seconds, dropped, worstAckMs, bareSyncMs: await bareSyncMs() };
+  return { perS: acknowledged / seconds, dropped, bareSyncMs: await bareSyncMs() };
+}
+
+interface Spread {
+  readonly p50: number;
+  readonly p99: number;
+  readonly max: number;
+}
+
+function spreadOf(times: readonly number[]): Spread {
+  const sorted = [...times].sort((a, b) => a - b);
+  const at = (fraction: number): number => sorted[Math.floor(sorted.length * fraction)] ?? sorted.at(-1) ?? 0;
+  return { p50: at(0.5), p99: at(0.99), max: sorted.at(-1) ?? 0 };
+}
+
+/** A bare write and sync of as many bytes as a commit has, as often: what the disk itself takes. */
+async function bareCommits(commits: number, bytes: number): Promise<Spread> {
+  const path = join(root, 'bare-commits');
+  const file = await open(path, 'w');
+  const content = Buffer.alloc(bytes, 7);
+  const times: number[] = [];
+  for (let i = 0; i < commits; i += 1) {
+    const from = performance.now();
+    await file.write(content, 0, bytes, i * bytes);
+    await file.datasync();
+    times.push(performance.now() - from);
+    await new Promise((resolve) => setTimeout(resolve, PACE_MS));
+  }
+  await file.close();
+  await rm(path);
+  return spreadOf(times);
+}
+
+/**
+ * From a row's acceptance to its acknowledgement, the first row of each slice of 5 ms, at 150,000 samples/s; the gap from one
+ * commit's end to the next; and a bare disk of the same minute beside it.
+ * @param sealing the log is sealed all the while
+ */
+async function acknowledging(sealing: boolean) {
+  const directory = join(root, 'acknowledging');
+  const syncedAt: number[] = [];
+  let bytesOfCommits = 0;
+  const store = DiskShadowStore.open({
+    directory,
+    disk: {
+      async write(file, bytes, offset) {
+        bytesOfCommits += bytes.byteLength;
+        await DISK.write(file, bytes, offset);
+      },
+      async sync(file) {
+        await DISK.sync(file);
+        syncedAt.push(performance.now());
+      },
+    },
+  });
+  const layout = store.layout(PROFILE_COLUMNS);
+  const contexts = Array.from({ length: GUESTS }, (_, i) =>
+    store.context({ guest: `guest-${i}`, host: 'h1', axis: 'seconds', granted: { cpuMillicores: 2000 } }),
+  );
+  const values = new Float64Array(PROFILE_COLUMNS.length).fill(7);
+  const times: number[] = [];
+  const waiting: Promise<unknown>[] = [];
+  const began = performance.now();
+  const elapsed = (): number => performance.now() - began;
+  let isOver = false;
+  const upkeep = (async () => {
+    while (sealing && !isOver) {
+      await new Promise((resolve) => setTimeout(resolve, SEAL_EVERY_MS));
+      await store.maintain();
+    }
+  })();
+  for (let offered = 0; elapsed() < INGEST_S * 1000; ) {
+    const from = performance.now();
+    for (const due = ACKNOWLEDGED_PER_S * (elapsed() / 1000); offered < due; offered += 1) {
+      const context = contexts[offered % GUESTS];
+      if (context !== undefined) layout.append(context, 1e12 + offered, 1000, Number.NaN, 0, values);
+    }
+    waiting.push(store.flush().then(() => times.push(performance.now() - from)));
+    await new Promise((resolve) => setTimeout(resolve, SLICE_MS));
+  }
+  await Promise.all(waiting);
+  const perS = store.status.acknowledged / (elapsed() / 1000);
+  isOver = true;
+  await upkeep;
+  await store.close();
+  rmSync(directory, { recursive: true });
+  const gaps = syncedAt.slice(1).map((at, i) => at - (syncedAt[i] ?? at));
+  const bare = await bareCommits(syncedAt.length, Math.round(bytesOfCommits / syncedAt.length));
+  return { perS, acknowledgedMs: spreadOf(times), commitGapMs: spreadOf(gaps), bareMs: bare };
 }
 
 /** A thousand guests a second, as a sampler gives them: what it costs of one core, and of the event loop. */
@@ -195,9 +279,13 @@ async function questions(filled: FilledStore) {
 type Ingested = Awaited<ReturnType<typeof ingest>>;
 const steady: Ingested[] = [];
 const fullTilt: Ingested[] = [];
+const acknowledged: Awaited<ReturnType<typeof acknowledging>>[] = [];
+const whileSealing: Awaited<ReturnType<typeof acknowledging>>[] = [];
 for (let round = 0; round < ROUNDS; round += 1) {
   steady.push(await ingest('steady', 200_000));
   fullTilt.push(await ingest('full-tilt', Number.POSITIVE_INFINITY));
+  acknowledged.push(await acknowledging(false));
+  whileSealing.push(await acknowledging(true));
 }
 const bestOf = (rounds: readonly Ingested[]) => rounds.reduce((a, b) => (a.perS > b.perS ? a : b));
 const atPace = bestOf(steady);
@@ -208,12 +296,12 @@ told(
   atPace.perS >= 150_000,
 );
 told('store-ingest-dropped', atPace.dropped, '0 dropped', atPace.dropped === 0);
-const ackMs = Math.min(...steady.map(({ worstAckMs }) => worstAckMs));
+const quietest = acknowledged.reduce((a, b) => (a.acknowledgedMs.max < b.acknowledgedMs.max ? a : b));
 told(
   'store-acknowledged-ms',
-  ackMs,
-  '<= 100 ms from append to disk at 200,000 samples/s, the worst of a round, best of 5',
-  ackMs <= 100,
+  quietest.acknowledgedMs.max,
+  `<= 100 ms from append to disk at 150,000 samples/s, the worst of a round, best of 5; the bare disk's worst: ${quietest.bareMs.max.toFixed(1)} ms`,
+  quietest.acknowledgedMs.max <= 100,
 );
 const pace = await paced();
 const months = await bitbrains();
@@ -233,5 +321,5 @@ told('store-day-p95-ms', asked.dayP95, `< ${DAY_P95_MS} ms ${at}`, !isFull || as
 told('store-input-lookup-ms', asked.input, `< ${INPUT_MS} ms ${at}`, !isFull || asked.input < INPUT_MS);
 rmSync(root, { recursive: true, force: true });
 process.stdout.write(
-  `${JSON.stringify({ bench: 'store', steady, fullTilt, paced: pace, bitbrains: months, questions: asked }, null, 2)}\n`,
+  `${JSON.stringify({ bench: 'store', steady, fullTilt, acknowledged, whileSealing, paced: pace, bitbrains: months, questions: asked }, null, 2)}\n`,
 );

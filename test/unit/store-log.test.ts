@@ -98,6 +98,22 @@ t.test('what is flushed is read, in order, and closing writes the rest', async (
   t.equal(add(3001), false, 'a closed log takes nothing');
 });
 
+t.test(
+  'text of any kind comes back; half a character is replaced and spoils nothing beside it',
+  async (t) => {
+    const directory = newFolder(t);
+    const { writer } = openWriter(directory);
+    const request = { atMs: 0, requestId: 'r', guest: 'g', host: 'h', params: {} };
+    const texts = ['\ud83d', '\ude00é', undefined, '', '😀'];
+    writer.recordInputs(
+      texts.map((text) => ({ request, name: 'n', kind: 'text', ...(text !== undefined && { text }) })),
+    );
+    await writer.close();
+    const [batch] = new LogReader({ directory, afterSegment: -1, afterSequence: -1 }).read();
+    t.strictSame([...(batch?.table.getChild('text') ?? [])], ['\ufffd', '\ufffdé', null, '', '😀']);
+  },
+);
+
 t.test('commits come at most 100 ms apart', async (t) => {
   const { writer, add } = openWriter(newFolder(t));
   for (const n of upTo(5)) {
