@@ -11,6 +11,7 @@ import { LibvirtHypervisor } from './hypervisor.ts';
 import type { Libvirt } from './libvirt.ts';
 import { MEMORY_EVENTS, MemoryActuator } from './memory-actuator.ts';
 import { createNetActuator } from './net-actuator.ts';
+import { PerfEvents } from './perf-events.ts';
 import type { SamplingPolicy } from './sampling-plan.ts';
 import { LibvirtTelemetry } from './telemetry.ts';
 
@@ -19,6 +20,10 @@ export interface AdapterOptions {
   readonly clock?: TimerClock;
   readonly sampling?: SamplingPolicy;
   readonly openCounter?: OpenInstructionCounter;
+  /** Switch perf events of watched guests on; absent or false: only those are read that are on already. */
+  readonly switchPerfEvents?: boolean;
+  /** Told once why the host does not count some perf events. */
+  readonly onPerfUnsupported?: (reason: string) => void;
   /** The operator's word that KVM guests here survive a vCPU unplug. */
   readonly kvmUnplugIsSafe?: boolean;
   /** Whether the kernel can shape taps (canShapeTaps). */
@@ -49,8 +54,13 @@ export function createLibvirtAdapter(
   const catalog = new DomainCatalog(libvirt);
   const agent = new GuestAgent(libvirt, clock);
   const memoryChanges = new GuestChanges(libvirt, MEMORY_EVENTS, clock);
+  const perfEvents = new PerfEvents(libvirt, {
+    switchesOn: options.switchPerfEvents ?? false,
+    ...(options.onPerfUnsupported && { onUnsupported: options.onPerfUnsupported }),
+  });
   const telemetry = new LibvirtTelemetry(libvirt, catalog, readings, {
     clock,
+    perfEvents,
     onFailure,
     ...(options.sampling && { sampling: options.sampling }),
     ...(options.openCounter && { openCounter: options.openCounter }),
@@ -71,6 +81,7 @@ export function createLibvirtAdapter(
     telemetry,
     async close() {
       await telemetry.close();
+      await perfEvents.close();
       memoryChanges.close();
       agent.close();
       catalog.close();

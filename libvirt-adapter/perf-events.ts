@@ -23,6 +23,8 @@ const GUEST_IS_GONE: ReadonlySet<ErrorCode> = new Set(['GUEST_NOT_FOUND', 'GUEST
 const RUN_BOUNDARIES = new Set(['started', 'stopped', 'crashed']);
 
 export interface PerfEventsOptions {
+  /** False: only those are counted that are on already, by the guest's definition or by somebody else. */
+  readonly switchesOn?: boolean;
   /** Events to count instead of {@link PERF_EVENTS}. */
   readonly events?: readonly string[];
   /** Told why the host counts some or all of the events not; the same reason never twice. */
@@ -37,6 +39,7 @@ export interface PerfEventsOptions {
 export class PerfEvents {
   readonly #libvirt: Libvirt;
   readonly #events: readonly string[];
+  readonly #switchesOn: boolean;
   readonly #onUnsupported: (reason: string) => void;
   readonly #refused = new Set<string>();
   readonly #said = new Set<string>();
@@ -48,6 +51,7 @@ export class PerfEvents {
   constructor(libvirt: Libvirt, options: PerfEventsOptions = {}) {
     this.#libvirt = libvirt;
     this.#events = options.events ?? PERF_EVENTS;
+    this.#switchesOn = options.switchesOn ?? true;
     this.#onUnsupported = options.onUnsupported ?? (() => {});
     this.#unsubscribe = [
       libvirt.onConnection(({ state }) => {
@@ -88,6 +92,7 @@ export class PerfEvents {
     const wanted = this.#events.filter((event) => !this.#refused.has(event));
     if (wanted.length === 0) return [];
     const before = await this.#read(domain);
+    if (!this.#switchesOn) return wanted.filter((event) => before[event] && before[WITNESS_EVENT]);
     const ours = this.#ours.get(domain.uuid)?.events ?? new Set();
     if (before[WITNESS_EVENT] && !ours.has(WITNESS_EVENT)) return wanted.filter((event) => before[event]);
 

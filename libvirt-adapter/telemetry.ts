@@ -10,6 +10,8 @@ import { FastTrack } from './fast-track.ts';
 import { FullTrack } from './full-track.ts';
 import type { GuestReadings, HostReadings, OpenInstructionCounter } from './host-readings.ts';
 import { type DomainRef, type Libvirt, LibvirtError, type StatsGroup } from './libvirt.ts';
+import type { PerfEvents } from './perf-events.ts';
+import { PerfTrack } from './perf-track.ts';
 import { SamplingPlan, type SamplingPolicy } from './sampling-plan.ts';
 
 /** How long a guest without a process or counter is left before it is looked for again. */
@@ -36,6 +38,8 @@ export interface TelemetryOptions {
   readonly clock?: TimerClock;
   readonly sampling?: SamplingPolicy;
   readonly openCounter?: OpenInstructionCounter;
+  /** Absent: perf events are not read. */
+  readonly perfEvents?: PerfEvents;
   /** Told of each failed sampling call; sampling goes on. */
   readonly onFailure?: (cause: unknown) => void;
 }
@@ -46,6 +50,9 @@ interface Watched {
   readonly full: FullTrack;
   readonly fast: FastTrack;
   readonly cuts: CutTrack;
+  readonly perf: PerfTrack;
+  /** Perf events of the guest are counted. */
+  hasPerf: boolean;
   /** What a sample of instructions alone is told beside them. */
   beside: Beside;
   readings: GuestReadings | undefined;
@@ -67,6 +74,7 @@ export class LibvirtTelemetry implements Telemetry {
   readonly #clock: TimerClock;
   readonly #plan: SamplingPlan;
   readonly #openCounter: OpenInstructionCounter;
+  readonly #perfEvents: PerfEvents | undefined;
   readonly #onFailure: (cause: unknown) => void;
   readonly #listeners = new Set<(sample: GuestSample) => void>();
   readonly #watched = new Map<GuestId, Watched>();
@@ -87,6 +95,7 @@ export class LibvirtTelemetry implements Telemetry {
     this.#clock = options.clock ?? systemClock;
     this.#plan = new SamplingPlan(options.sampling ?? SAMPLING_POLICY);
     this.#openCounter = options.openCounter ?? (() => undefined);
+    this.#perfEvents = options.perfEvents;
     this.#onFailure = options.onFailure ?? (() => {});
     this.#unsubscribe = [
       libvirt.on('lifecycle', ({ domain, event }) => this.#onLifecycle(domain, event)),
@@ -107,6 +116,9 @@ export class LibvirtTelemetry implements Telemetry {
     const before = this.#watched.get(guest);
     if (cadence === 'none') {
       if (before !== undefined) letGo(before);
+      if (before?.hasPerf) {
+        this.#perfEvents?.release(this.#catalog.ref(guest)).catch((cause: unknown) => this.#fail(cause));
+      }
       this.#watched.delete(guest);
       this.#plan.forget(guest);
     } else {
@@ -139,6 +151,8 @@ export class LibvirtTelemetry implements Telemetry {
       full: new FullTrack(guest),
       fast: new FastTrack(guest),
       cuts: new CutTrack(guest),
+      perf: new PerfTrack(),
+      hasPerf: false,
       beside: {},
       readings: undefined,
       counter: undefined,
@@ -195,7 +209,9 @@ export class LibvirtTelemetry implements Telemetry {
   async #sampleSome(guests: readonly GuestId[], groups: readonly StatsGroup[]): Promise<void> {
     const domains = guests.map((guest) => this.#catalog.ref(guest));
     const askedAtMs = this.#clock.monotonicMs();
-    const stats = await this.#libvirt.allDomainStats(groups, { domains, timeoutMs: CALL_TIMEOUT_MS });
+    const hasPerf = guests.some((guest) => this.#watched.get(guest)?.hasPerf);
+    const asked: readonly StatsGroup[] = hasPerf ? [...groups, 'perf'] : groups;
+    const stats = await this.#libvirt.allDomainStats(asked, { domains, timeoutMs: CALL_TIMEOUT_MS });
     const answeredAtMs = this.#clock.monotonicMs();
     const waitMs = answeredAtMs - askedAtMs;
     this.#plan.asked(guests.length, groups.includes('block'), waitMs);
@@ -206,7 +222,8 @@ export class LibvirtTelemetry implements Telemetry {
       if (watched === undefined) return;
       const { readings, counter, guest } = watched;
       const pressure = watched.cadence === 'fast' ? readings?.pressure() : undefined;
-      const instructions = counter?.read();
+      const step = watched.hasPerf ? watched.perf.take(values) : undefined;
+      const instructions = counter?.read() ?? step?.instructions;
       const sample = watched.full.take({
         wallMs,
         monotonicMs,
@@ -217,6 +234,7 @@ export class LibvirtTelemetry implements Telemetry {
         host: readings?.read(),
         ...(pressure !== undefined && { pressure }),
         ...(instructions !== undefined && { instructions }),
+        ...(step?.cyclesPerInstruction !== undefined && { cyclesPerInstruction: step.cyclesPerInstruction }),
       });
       if (sample === undefined) return;
       this.#plan.saw(sample, answeredAtMs);
@@ -301,6 +319,8 @@ export class LibvirtTelemetry implements Telemetry {
       await this.#libvirt.setMemoryStatsPeriod(this.#catalog.ref(guest), STATS_PERIOD_S, { live: true });
     }
     watched.isPeriodSet = true;
+    const counted = await this.#perfEvents?.enable(this.#catalog.ref(guest));
+    watched.hasPerf = counted !== undefined && counted.length > 0;
   }
 
   #onLifecycle(domain: DomainRef, event: string): void {
@@ -345,5 +365,7 @@ function letGo(watched: Watched): void {
   watched.readings = undefined;
   watched.counter = undefined;
   watched.isPeriodSet = false;
+  watched.hasPerf = false;
+  watched.perf.clear();
   watched.lookAgainAtMs = Number.NEGATIVE_INFINITY;
 }

@@ -72,6 +72,8 @@ export async function serveOn(config: Config, foundation: Foundation, logger: Lo
       idleMs: config.telemetry.idlePeriodMs,
       cpuBudgetFraction: config.telemetry.cpuBudgetFraction,
     },
+    switchPerfEvents: config.telemetry.perfEvents,
+    onPerfUnsupported: (reason) => logger.warn({ reason }, 'the host does not count these events of guests'),
     onFailure: (cause) => logger.warn({ err: cause }, 'a reading failed'),
     ...foundation.adapter,
   });

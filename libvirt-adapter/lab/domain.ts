@@ -89,6 +89,7 @@ export function domainXml(
   <sysinfo type='smbios'><system><entry name='serial'>${KNOWN_HYPERVISOR_SERIAL}</entry></system></sysinfo>
   <features><acpi/><apic/><vmport state='on'/><tcg><tb-cache unit='MiB'>${TB_CACHE_MIB}</tb-cache></tcg></features>
   <cpu mode='custom' match='exact'><model fallback='allow'>qemu64</model><feature policy='disable' name='hypervisor'/>
+    <feature policy='require' name='aes'/><feature policy='require' name='pclmuldq'/>
     <numa><cell id='0' cpus='0-${guest.maxVcpus - 1}' memory='${guest.memoryMib}' unit='MiB'/></numa></cpu>
   <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>destroy</on_crash>
   <devices>

@@ -1,8 +1,9 @@
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import type { ForecastResponse } from '../../proto/gen/foreshade/v1/allocation.ts';
 import type { Forecast, ParamValue, ResourceProfile } from '../../proto/gen/foreshade/v1/resources.ts';
+import type { Axis } from '../core/forecast.ts';
 import type { Priority } from '../core/request.ts';
-import { WIRE_PRIORITY } from '../service/enums.ts';
+import { AXIS_OF, WIRE_AXIS, WIRE_PRIORITY } from '../service/enums.ts';
 import { addWorkOptions } from './allocate.ts';
 import { forecastDocument } from './documents.ts';
 import { type Io, printAnswer } from './io.ts';
@@ -17,6 +18,8 @@ interface ForecastOptions extends ClientOptions {
   readonly priority: Priority;
   readonly tenant?: string;
   readonly duration?: number;
+  readonly axis: Axis;
+  readonly horizon?: number;
 }
 
 /** Columns of the table: the outer levels, the median and what priorities are given. */
@@ -26,14 +29,22 @@ const SHOWN_LEVELS: readonly number[] = [0.05, 0.5, 0.8, 0.9, 0.95, 0.99];
 export function forecastCommand(io: Io): Command {
   const command = addWorkOptions(
     new Command('forecast').description('Show what a request would need; changes nothing'),
-  ).option('--workload <name>', "what kind of work (absent: the guest's own course)");
+  )
+    .option('--workload <name>', "what kind of work (absent: the guest's own course)")
+    .addOption(
+      new Option('--axis <axis>', 'what lies ahead is counted in')
+        .choices(['seconds', 'instructions'])
+        .default('seconds'),
+    )
+    .option('--horizon <number>', 'how far ahead, on that axis (absent: as far as is forecast)', Number);
   return addClientOptions(command)
     .addHelpText(
       'after',
       `
 Examples:
   $ foreshade forecast web-1 --workload encode --param input_mib=64 --param level=9
-  $ foreshade forecast web-1`,
+  $ foreshade forecast web-1
+  $ foreshade forecast web-1 --axis instructions --horizon 5e9`,
     )
     .action(async (guest: string, options: ForecastOptions) => {
       const request = {
@@ -43,6 +54,8 @@ Examples:
         params: { ...options.param },
         priority: WIRE_PRIORITY[options.priority],
         durationMs: options.duration,
+        axis: WIRE_AXIS[options.axis],
+        horizon: options.horizon,
       };
       const answer = await withClient(io, options, (client) =>
         client.ask(client.allocation, client.allocation.forecast, request, {
@@ -71,12 +84,17 @@ function forecastText({ requested }: ForecastResponse, forecast: Forecast): stri
   if (forecast.duration.length > 0) {
     rows.push([
       'run time',
-      ...columns.map((index) => seconds((forecast.duration[index] ?? Number.NaN) * 1000)),
+      ...columns.map((index) => lengthText(forecast.duration[index] ?? Number.NaN, forecast.axis)),
     ]);
   }
   if (rows.length === 0) return `${head}\n\nNothing has been read on this guest yet.`;
   const levels = columns.map((index) => `${Math.round((forecast.levels[index] ?? 0) * 100)} %`);
   return `${head}\n\n${table(['PEAK', ...levels], rows, { right: columns.map((_, i) => i + 1) })}`;
+}
+
+function lengthText(length: number, axis: number | undefined): string {
+  if (AXIS_OF.get(axis ?? 0) !== 'instructions') return seconds(length * 1000);
+  return `${(length / 1e6).toLocaleString('en-US', { maximumFractionDigits: 0 })} M`;
 }
 
 function askedText(requested: ResourceProfile): string {

@@ -8,6 +8,7 @@ import { ShadowError, type StoreStats } from '../core/shadow.ts';
 import { backupStore } from '../store/backup.ts';
 import { ShadowReader } from '../store/reader.ts';
 import { DiskShadowStore } from '../store/store.ts';
+import { ClientError, UNREACHABLE } from './client.ts';
 import { type Io, printAnswer } from './io.ts';
 import { withClient } from './options.ts';
 import { localTime, size } from './quantities.ts';
@@ -294,7 +295,10 @@ function eraseCommand(io: Io): Command {
         const wait = { timeoutMs: ERASE_TIMEOUT_MS, signal: io.signal };
         await withClient(io, { ...options, timeout: wait.timeoutMs }, (client) =>
           client.ask(client.shadow, client.shadow.eraseTenant, { tenant }, wait),
-        );
+        ).catch((cause: unknown) => {
+          // No service is there: then it is another command that writes the store.
+          throw cause instanceof ClientError && cause.reason === UNREACHABLE ? error : cause;
+        });
       }
       printAnswer(io, options.json, { document: { erased: tenant }, text: `Erased: ${tenant}` });
     });

@@ -42,6 +42,11 @@ function decimal(min: number, max: number) {
   return { type: z.number({ error: rule }).min(min).max(max), rule };
 }
 
+function flag() {
+  const rule = 'true or false';
+  return { type: z.boolean({ error: rule }), rule };
+}
+
 function path(charsMax: number) {
   const rule = `an absolute path of at most ${count(charsMax)} characters`;
   return { type: z.string({ error: rule }).startsWith('/').max(charsMax), rule };
@@ -262,6 +267,11 @@ export const CONFIG_SCHEMA = z.strictObject({
         whole(0, 1_000_000_000_000),
         0,
         'Also a sample each so many executed instructions, where the guest has an instruction counter that cuts. 0: none.',
+      ),
+      perf_events: key(
+        flag(),
+        false,
+        "Switch hardware counters on for adopted guests. They miss vCPUs that run already: better list them, and task_clock, in the guest's definition, where they are read without this key.",
       ),
       cpu_budget_fraction: key(
         decimal(0.001, 1),

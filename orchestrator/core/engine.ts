@@ -1,4 +1,4 @@
-import type { Forecast } from './forecast.ts';
+import type { Axis, Forecast } from './forecast.ts';
 import type { AdoptedGuest, GuestFacts, HostFacts, Mode } from './guest.ts';
 import type { Lease, LeaseState } from './lease.ts';
 import type { Entitlement } from './profile.ts';
@@ -65,6 +65,7 @@ export interface AllocationEngine {
   /** What `allocate` would see; changes nothing. */
   forecast(
     request: AllocationRequest,
+    axis: Axis,
   ): Promise<{ readonly forecast: Forecast; readonly requested: Entitlement }>;
   explain(leaseId: string): readonly Decision[];
 

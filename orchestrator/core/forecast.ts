@@ -36,6 +36,34 @@ export interface Forecast {
   readonly runs: number;
 }
 
+/**
+ * A forecast as far as `horizon`, on its own axis: the knots before it, and one at it, read between its neighbours. One
+ * that does not reach so far is given as it is.
+ * @param horizon above 0
+ */
+export function withinHorizon(forecast: Forecast, horizon: number): Forecast {
+  const { knots, values } = forecast;
+  const within = knots.filter((knot) => knot < horizon).length;
+  if (within === knots.length) return forecast;
+  const upper = knots[within] as number;
+  // Before the first knot the level is that of the first.
+  const lower = within === 0 ? upper : (knots[within - 1] as number);
+  const share = upper === lower ? 1 : (horizon - lower) / (upper - lower);
+  const kept = within + 1;
+  const cut = new Float64Array(FIELDS * kept * LEVELS);
+  for (let f = 0; f < FIELDS; f += 1) {
+    const row = values.subarray(f * knots.length * LEVELS, (f + 1) * knots.length * LEVELS);
+    const out = cut.subarray(f * kept * LEVELS, (f + 1) * kept * LEVELS);
+    out.set(row.subarray(0, kept * LEVELS));
+    for (let l = 0; l < LEVELS; l += 1) {
+      const after = row[within * LEVELS + l] as number;
+      const before = within === 0 ? after : (row[(within - 1) * LEVELS + l] as number);
+      out[within * LEVELS + l] = before + (after - before) * share;
+    }
+  }
+  return { ...forecast, knots: [...knots.slice(0, within), horizon], values: cut };
+}
+
 /** One request to forecast, or a guest's own course when `workload` is absent. */
 export interface ForecastQuery {
   readonly guest: GuestId;

@@ -91,5 +91,7 @@ export interface GuestSample {
   readonly instructionsAt?: number;
   /** Instructions executed in the period, by class; absent where they are not told apart. */
   readonly classes?: ClassCounts;
+  /** Host cycles by executed instruction over the period, where the host's counters tell both. */
+  readonly cyclesPerInstruction?: number;
   readonly flags: readonly SampleFlag[];
 }

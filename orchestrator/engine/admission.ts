@@ -1,6 +1,6 @@
 import { type Admission, admit } from '../core/admit.ts';
 import { AllocatorError } from '../core/errors.ts';
-import type { Forecast } from '../core/forecast.ts';
+import type { Axis, Forecast } from '../core/forecast.ts';
 import type { Lease, LeaseState } from '../core/lease.ts';
 import { predictedNeed } from '../core/needs.ts';
 import { type Plan, planOf } from '../core/plan.ts';
@@ -40,7 +40,7 @@ export class AdmissionDesk {
 
   /** @throws {AllocatorError} CEILING_TOO_LOW */
   plan(guest: ManagedGuest, request: AllocationRequest, nowMs: number): Plan {
-    const forecast = this.#forecast(guest, request, nowMs);
+    const forecast = this.forecast(guest, request, nowMs, 'seconds');
     const { baseline } = guest.record;
     const plan = planOf(forecast, request.priority, baseline.entitlement, guest.facts, this.#policy.needs);
     const short = plan.ceilingShort;
@@ -100,11 +100,11 @@ export class AdmissionDesk {
     };
   }
 
-  #forecast(guest: ManagedGuest, request: AllocationRequest, nowMs: number): Forecast {
+  forecast(guest: ManagedGuest, request: AllocationRequest, nowMs: number, axis: Axis): Forecast {
     const { ceiling } = guest.facts;
     return this.#forecaster.forecast({
       guest: guest.record.id,
-      axis: 'seconds',
+      axis,
       track: 'short',
       originMs: nowMs,
       ...(request.workload === ''

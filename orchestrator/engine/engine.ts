@@ -8,7 +8,7 @@ import type {
   WorkReport,
 } from '../core/engine.ts';
 import { AllocatorError } from '../core/errors.ts';
-import type { Forecast } from '../core/forecast.ts';
+import type { Axis, Forecast } from '../core/forecast.ts';
 import type { Mode } from '../core/guest.ts';
 import { hasEnded, type Lease, type LeaseState } from '../core/lease.ts';
 import type { Clock, Forecaster, GuestWindow, Hypervisor, LeaseLedger, Telemetry } from '../core/ports.ts';
@@ -249,10 +249,16 @@ export class Engine implements AllocationEngine {
     return watchLease(this.#leases, leaseId, signal);
   }
 
-  async forecast(request: AllocationRequest): Promise<{ forecast: Forecast; requested: Entitlement }> {
+  async forecast(
+    request: AllocationRequest,
+    axis: Axis,
+  ): Promise<{ forecast: Forecast; requested: Entitlement }> {
     const guest = this.#guests.running(request.guest);
-    const { forecast, requested } = this.#admission.plan(guest, request, this.#parts.clock.nowMs());
-    return { forecast, requested };
+    const nowMs = this.#parts.clock.nowMs();
+    const { forecast, requested } = this.#admission.plan(guest, request, nowMs);
+    return axis === 'seconds'
+      ? { forecast, requested }
+      : { forecast: this.#admission.forecast(guest, request, nowMs, axis), requested };
   }
 
   explain(leaseId: string): readonly Decision[] {

@@ -1,10 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import type { AllocationServiceService } from '../../proto/gen/foreshade/v1/allocation.ts';
 import type { AllocationEngine } from '../core/engine.ts';
+import { withinHorizon } from '../core/forecast.ts';
 import type { Lease } from '../core/lease.ts';
 import { wireDecision, wireEntitlement, wireForecast, wireLease } from './answers.ts';
 import {
   allocationRequest,
+  forecastReach,
   forecastRequest,
   leaseListing,
   type PageCursor,
@@ -56,9 +58,10 @@ export function allocationHandlers(
     },
     async forecast(request) {
       const query = forecastRequest(request, defaults());
-      const { forecast, requested } = await engine.forecast(query);
+      const { axis, horizon } = forecastReach(request);
+      const { forecast, requested } = await engine.forecast(query, axis);
       return {
-        forecast: wireForecast(forecast),
+        forecast: wireForecast(horizon === 0 ? forecast : withinHorizon(forecast, horizon)),
         requested: query.workload === '' ? undefined : wireEntitlement(requested),
       };
     },

@@ -8,6 +8,7 @@ import type {
 } from '../../proto/gen/foreshade/v1/allocation.ts';
 import type { ParamValue as WireParam } from '../../proto/gen/foreshade/v1/resources.ts';
 import type { WorkReport } from '../core/engine.ts';
+import type { Axis } from '../core/forecast.ts';
 import type { Mode } from '../core/guest.ts';
 import type { LeaseState } from '../core/lease.ts';
 import {
@@ -23,7 +24,7 @@ import {
   TTL_MS_MIN,
 } from '../core/request.ts';
 import type { Sampling } from '../core/sample.ts';
-import { LEASE_STATE_OF, MODE_OF, PRIORITY_OF } from './enums.ts';
+import { AXIS_OF, LEASE_STATE_OF, MODE_OF, PRIORITY_OF } from './enums.ts';
 import { quoted, Violations } from './validation.ts';
 
 /** How far back a start may lie: a client's clock and its queueing, not a request for yesterday. */
@@ -95,6 +96,20 @@ export function forecastRequest(wire: ForecastRequest, defaults: RequestDefaults
   };
   violations.settle();
   return request;
+}
+
+/** On which axis to forecast, and how far; 0: as far as the track goes. */
+export function forecastReach({ axis: number = 0, horizon = 0 }: ForecastRequest): {
+  readonly axis: Axis;
+  readonly horizon: number;
+} {
+  const violations = Violations.ofMessage();
+  const axis = number === 0 ? 'seconds' : AXIS_OF.get(number);
+  if (axis === undefined) violations.add('axis', `must be AXIS_SECONDS or AXIS_INSTRUCTIONS; got ${number}`);
+  if (!(horizon >= 0 && horizon < Number.POSITIVE_INFINITY))
+    violations.add('horizon', `must be a finite number, 0 or more; got ${horizon}`);
+  violations.settle();
+  return { axis: axis ?? 'seconds', horizon };
 }
 
 /** @returns the lease's id and its new time to live; absent: keep the lease's own */

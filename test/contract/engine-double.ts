@@ -6,7 +6,7 @@ import type {
   HostStatus,
   WorkReport,
 } from '../../orchestrator/core/engine.ts';
-import { FIELDS, type Forecast, LEVELS } from '../../orchestrator/core/forecast.ts';
+import { type Axis, FIELDS, type Forecast, LEVELS } from '../../orchestrator/core/forecast.ts';
 import type { Mode } from '../../orchestrator/core/guest.ts';
 import type { Lease } from '../../orchestrator/core/lease.ts';
 import type { Entitlement } from '../../orchestrator/core/profile.ts';
@@ -124,8 +124,11 @@ export class EngineDouble implements AllocationEngine {
     })();
   };
 
-  async forecast(request: AllocationRequest): Promise<{ forecast: Forecast; requested: Entitlement }> {
-    this.#record('forecast', request);
+  async forecast(
+    request: AllocationRequest,
+    axis: Axis,
+  ): Promise<{ forecast: Forecast; requested: Entitlement }> {
+    this.#record('forecast', request, axis);
     const knots = [1, 2];
     const values = new Float64Array(FIELDS * knots.length * LEVELS).fill(Number.NaN);
     const peak = new Float64Array(FIELDS * LEVELS).fill(Number.NaN);
@@ -134,7 +137,7 @@ export class EngineDouble implements AllocationEngine {
     const duration = new Float64Array(LEVELS).map((_, i) => i + 1);
     const forecast: Forecast = {
       guest: GUEST_ID,
-      axis: 'seconds',
+      axis,
       track: 'short',
       originMs: 1_700_000_000_000,
       knots,

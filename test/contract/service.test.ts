@@ -27,7 +27,7 @@ import { Service } from '../../orchestrator/service/server.ts';
 import { GRPC_STATUS } from '../../orchestrator/service/status.ts';
 import { AdminServiceClient } from '../../proto/gen/foreshade/v1/admin.ts';
 import { LeaseState } from '../../proto/gen/foreshade/v1/allocation.ts';
-import { Mode } from '../../proto/gen/foreshade/v1/resources.ts';
+import { Axis, Mode } from '../../proto/gen/foreshade/v1/resources.ts';
 import { EngineDouble, GUEST_ID, leaseOf } from './engine-double.ts';
 import { call, detailsOf, type Fixture, failureOf, startFixture } from './service-fixture.ts';
 
@@ -152,6 +152,14 @@ t.test(
     t.equal(forecast.requested?.vcpuCount, 2);
     const course = await call(allocation, allocation.forecast, { guest: 'alpha', params: {} });
     t.equal(course.requested, undefined, 'without a workload nothing would be asked for');
+    const cycles = await call(allocation, allocation.forecast, {
+      guest: 'alpha',
+      params: {},
+      axis: Axis.AXIS_INSTRUCTIONS,
+      horizon: 1.5,
+    });
+    t.equal(lastCall(f, 'forecast')?.args[1], 'instructions');
+    t.match(cycles.forecast, { axis: Axis.AXIS_INSTRUCTIONS, knots: [1, 1.5] });
 
     const { decisions } = await call(allocation, allocation.explainDecision, { leaseId: 'lease-r1' });
     t.match(decisions, [

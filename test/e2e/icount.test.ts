@@ -117,6 +117,17 @@ async function countMix(vcpu: number): Promise<Record<string, number>[]> {
   );
 }
 
+/** What else the guest does meanwhile only adds, and more of it on a loaded host: the least of a few tries counts. */
+async function leastMix(vcpu: number): Promise<Record<string, number>[]> {
+  let least: Record<string, number>[] = [];
+  for (let tries = 0; tries < 3; tries += 1) {
+    const rose = await countMix(vcpu);
+    if ((rose[vcpu]?.total ?? Number.NaN) < (least[vcpu]?.total ?? Number.POSITIVE_INFINITY)) least = rose;
+    if ((least[vcpu]?.total ?? Number.NaN) < 1.005 * MIX_INSTRUCTIONS * ITERATIONS) break;
+  }
+  return least;
+}
+
 function checkMix(t: Test, rose: Record<string, number> | undefined, bar: string): void {
   const expected = { total: MIX_INSTRUCTIONS, ...MIX };
   const errors = Object.entries(expected).map(([name, perIteration]) => {
@@ -128,7 +139,7 @@ function checkMix(t: Test, rose: Record<string, number> | undefined, bar: string
 }
 
 t.test('a known program, in total and by class', { skip }, async (t) => {
-  checkMix(t, (await countMix(0))[0], 'icount-known-program-error');
+  checkMix(t, (await leastMix(0))[0], 'icount-known-program-error');
 });
 
 t.test('crypto instructions of a known count', { skip }, async (t) => {
@@ -147,7 +158,7 @@ t.test('a plugged vCPU counts on its own', { skip }, async (t) => {
   t.notOk(reader.read().counts.has(1), 'it is not there yet');
   await virsh(lab.uri, ['setvcpus', guest.name, '2', '--live']);
   t.ok(await eventually(async () => (await onlineVcpus()) === 2));
-  const [first, second] = await countMix(1);
+  const [first, second] = await leastMix(1);
   checkMix(t, second, 'icount-known-program-error-plugged-vcpu');
   t.ok((first?.total ?? 0) < (second?.total ?? 0) / 10, 'the other vCPU counts none of it');
 });
@@ -231,5 +242,5 @@ t.test('a reset of the guest stops nothing', { skip }, async (t) => {
   takeCuts();
   t.equal(lost, 0n);
   t.ok(cuts.every(({ index }, i) => index === BigInt(i)));
-  checkMix(t, (await countMix(0))[0], 'icount-known-program-error-after-reset');
+  checkMix(t, (await leastMix(0))[0], 'icount-known-program-error-after-reset');
 });

@@ -14,6 +14,7 @@ import {
   LEVELS,
   QUANTILE_LEVELS,
   quantileAt,
+  withinHorizon,
 } from '../../orchestrator/core/forecast.ts';
 import {
   type NeedsPolicy,
@@ -295,4 +296,22 @@ t.test('telling our doing from somebody else’s', async (t) => {
   ] as const) {
     t.equal(explainedBy(resource, { ...baseline, ...read }, known, moving), ours, name);
   }
+});
+
+t.test('a forecast within a horizon ends there, read between its knots', async (t) => {
+  const values = new Float64Array(FIELDS * 3 * LEVELS);
+  for (let f = 0; f < FIELDS; f += 1)
+    for (let k = 0; k < 3; k += 1)
+      values.fill(100 * f + 10 * k, (f * 3 + k) * LEVELS, (f * 3 + k + 1) * LEVELS);
+  const forecast: Forecast = { ...forecastOf({}), knots: [1, 2, 4], values };
+  const levelsAt = (cut: Forecast, field: number): number[] =>
+    cut.knots.map((_, k) => cut.values[(field * cut.knots.length + k) * LEVELS + 3] as number);
+  const cut = withinHorizon(forecast, 3);
+  t.strictSame(cut.knots, [1, 2, 3]);
+  t.strictSame(levelsAt(cut, 0), [0, 10, 15]);
+  t.strictSame(levelsAt(cut, 2), [200, 210, 215]);
+  t.strictSame(levelsAt(withinHorizon(forecast, 2), 1), [100, 110], 'at a knot');
+  t.strictSame(withinHorizon(forecast, 0.5).knots, [0.5]);
+  t.strictSame(levelsAt(withinHorizon(forecast, 0.5), 1), [100], 'before the first it is as at the first');
+  t.equal(withinHorizon(forecast, 5), forecast, 'one that does not reach so far is given as it is');
 });

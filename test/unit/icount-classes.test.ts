@@ -87,7 +87,16 @@ const EXPECTED: Readonly<Record<string, readonly string[]>> = {
       'call *%r11',
       'call *(%r12,%rax,8)',
     ],
-    ...['ret', 'ret $8', 'lret', 'loop .', 'jrcxz .', 'notrack jmp *%rax', 'bnd jmp .+200', 'ljmp *(%rax)'],
+    ...[
+      'ret',
+      'ret $8',
+      'lret',
+      'loop .',
+      'jrcxz .',
+      'notrack jmp *%rax',
+      '.byte 0xf2; jmp .+200',
+      'ljmp *(%rax)',
+    ],
   ],
   memory: [
     ...['mov (%rax),%rcx', 'mov %r9b,8(%r10)', 'movl $7,(%rsp)', 'mov 0x10(%rip),%rax', 'mov %fs:0x28,%rax'],

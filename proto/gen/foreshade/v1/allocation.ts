@@ -20,7 +20,17 @@ import {
   type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { Forecast, ParamValue, Priority, priorityFromJSON, priorityToJSON, ResourceProfile } from "./resources.ts";
+import {
+  Axis,
+  axisFromJSON,
+  axisToJSON,
+  Forecast,
+  ParamValue,
+  Priority,
+  priorityFromJSON,
+  priorityToJSON,
+  ResourceProfile,
+} from "./resources.ts";
 
 export const LeaseState = {
   LEASE_STATE_UNSPECIFIED: 0,
@@ -359,7 +369,15 @@ export interface ForecastRequest {
   guest?: string | undefined;
   params: { [key: string]: ParamValue };
   priority?: Priority | undefined;
-  durationMs?: number | undefined;
+  durationMs?:
+    | number
+    | undefined;
+  /** Unspecified: seconds. */
+  axis?:
+    | Axis
+    | undefined;
+  /** How far ahead, seconds or instructions: the last knot of the answer. 0: as far as the track goes. */
+  horizon?: number | undefined;
 }
 
 export interface ForecastRequest_ParamsEntry {
@@ -2951,6 +2969,8 @@ function createBaseForecastRequest(): ForecastRequest {
     params: {},
     priority: undefined,
     durationMs: undefined,
+    axis: undefined,
+    horizon: undefined,
   };
 }
 
@@ -2973,6 +2993,12 @@ export const ForecastRequest: MessageFns<ForecastRequest> = {
     }
     if (message.durationMs !== undefined) {
       writer.uint32(48).int64(message.durationMs);
+    }
+    if (message.axis !== undefined) {
+      writer.uint32(56).int32(message.axis);
+    }
+    if (message.horizon !== undefined) {
+      writer.uint32(65).double(message.horizon);
     }
     return writer;
   },
@@ -3041,6 +3067,22 @@ export const ForecastRequest: MessageFns<ForecastRequest> = {
             message.durationMs = longToNumber(reader.int64());
             continue;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.axis = reader.int32() as any;
+            continue;
+          }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.horizon = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3078,6 +3120,8 @@ export const ForecastRequest: MessageFns<ForecastRequest> = {
         : isSet(object.duration_ms)
         ? globalThis.Number(object.duration_ms)
         : undefined,
+      axis: isSet(object.axis) ? axisFromJSON(object.axis) : undefined,
+      horizon: isSet(object.horizon) ? globalThis.Number(object.horizon) : undefined,
     };
   },
 
@@ -3107,6 +3151,12 @@ export const ForecastRequest: MessageFns<ForecastRequest> = {
     if (message.durationMs !== undefined) {
       obj.durationMs = Math.round(message.durationMs);
     }
+    if (message.axis !== undefined) {
+      obj.axis = axisToJSON(message.axis);
+    }
+    if (message.horizon !== undefined) {
+      obj.horizon = floatToJson(message.horizon);
+    }
     return obj;
   },
 
@@ -3129,6 +3179,8 @@ export const ForecastRequest: MessageFns<ForecastRequest> = {
     );
     message.priority = object.priority ?? undefined;
     message.durationMs = object.durationMs ?? undefined;
+    message.axis = object.axis ?? undefined;
+    message.horizon = object.horizon ?? undefined;
     return message;
   },
 };

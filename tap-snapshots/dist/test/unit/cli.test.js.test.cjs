@@ -319,6 +319,10 @@ Options:
   --tenant <name>        who asks
   --duration <duration>  your own estimate of the run time
   --workload <name>      what kind of work (absent: the guest's own course)
+  --axis <axis>          what lies ahead is counted in (choices: "seconds",
+                         "instructions", default: "seconds")
+  --horizon <number>     how far ahead, on that axis (absent: as far as is
+                         forecast)
   --socket <path>        the service's unix socket (default: $FORESHADE_SOCKET,
                          then the configuration's)
   --timeout <duration>   longest wait for the answer (default: 30s)
@@ -328,6 +332,7 @@ Options:
 Examples:
   $ foreshade forecast web-1 --workload encode --param input_mib=64 --param level=9
   $ foreshade forecast web-1
+  $ foreshade forecast web-1 --axis instructions --horizon 5e9
 
 `
 
