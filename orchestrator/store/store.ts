@@ -228,7 +228,8 @@ export class DiskShadowStore implements ShadowStore {
   }
 
   async backup(directory: string): Promise<void> {
-    await this.flush();
+    // A disk that takes nothing may be why a backup is made.
+    if (this.status.state !== 'stalled') await this.flush();
     await backupStore(this.#directory, directory);
   }
 

@@ -167,6 +167,7 @@ t.test('a folder that may only be read', { skip: noDisk }, async (t) => {
   t.strictSame(await countOf(store), { rows: 2, numbers: 2 });
   store.record(pointAt(2));
   const flushed = store.flush();
+  await store.backup(join(folder, 'copy'));
   mount('-o', 'remount,bind,rw', directory);
   await flushed;
   t.strictSame(await countOf(store), { rows: 3, numbers: 3 });
