@@ -36,6 +36,14 @@ const run = (input_mib: number, level: number, seed: number): PlannedRun => ({
   seed,
 });
 
+/** Rows of the answer to a question over the record. */
+async function rowsOf(sql: string): Promise<Record<string, unknown>[]> {
+  const pieces: Uint8Array[] = [];
+  for await (const { arrow } of client.shadow.query({ sql })) pieces.push(arrow);
+  const rows = tableFromIPC(Buffer.concat(pieces)).toArray();
+  return rows.map((row: { toJSON(): Record<string, unknown> }) => row.toJSON());
+}
+
 async function heldMib(): Promise<number> {
   return ((await libvirt.memoryStats(ref)).actualBalloonKib ?? Number.NaN) / 1024;
 }
@@ -108,12 +116,6 @@ t.test('what the guest did is on record, under the request that caused it', asyn
     const ofClasses = Object.values(lease?.executedByClass ?? {}).reduce((sum, count) => sum + count, 0);
     t.ok(Math.abs(ofClasses / total - 1) < 0.01, 'the classes make up the total');
   }
-  const rowsOf = async (sql: string): Promise<Record<string, unknown>[]> => {
-    const pieces: Uint8Array[] = [];
-    for await (const { arrow } of client.shadow.query({ sql })) pieces.push(arrow);
-    const rows = tableFromIPC(Buffer.concat(pieces)).toArray();
-    return rows.map((row: { toJSON(): Record<string, unknown> }) => row.toJSON());
-  };
   const [found] = await rowsOf("SELECT request_id FROM inputs WHERE name = 'input_mib' AND number = 95");
   t.equal(found?.request_id, lease?.requestId, 'found by a field of its production input');
   const [seen] = await rowsOf(
@@ -125,6 +127,34 @@ t.test('what the guest did is on record, under the request that caused it', asyn
   t.ok(Number(seen?.cpu) > 500, 'it worked');
   t.ok(Number(seen?.granted) >= Number(seen?.memory), 'within what it was granted');
   if (guest.icountFile !== undefined) t.ok(Number(seen?.loads) > 1e6, 'loads and stores were told apart');
+});
+
+t.test('a guest is sampled by what it executes, when told to', async (t) => {
+  if (guest.icountFile === undefined) {
+    t.pass('this QEMU takes no plugin: nothing is cut');
+    return;
+  }
+  const step = 20_000_000;
+  const set = async (instructionStep: number): Promise<void> => {
+    const request = { guest: guest.name, sampling: { instructionStep } };
+    await client.ask(client.admin, client.admin.setGuestSampling, request, { timeoutMs: 10_000 });
+  };
+  await set(step);
+  const record = await runRequest(client, guest, run(80, 5, 6));
+  await set(0);
+  t.equal(record.workload_status, 'done');
+  const [seen] = await rowsOf(
+    `SELECT count(*)::INTEGER AS samples, min(executed) AS least, max(executed) AS most, min(period_ms) AS shortest,
+       count(DISTINCT instructions_at)::INTEGER AS places
+     FROM (SELECT *, instructions_branch + instructions_memory + instructions_vector + instructions_crypto
+         + instructions_system + instructions_other AS executed
+       FROM shadow WHERE axis = 'instructions')`,
+  );
+  t.comment(JSON.stringify(seen));
+  t.ok(Number(seen?.samples) > 10, `${seen?.samples} samples on the axis of instructions`);
+  t.equal(seen?.places, seen?.samples, 'each further on that axis');
+  t.ok(Number(seen?.least) >= 0.99 * step, 'no step is shorter than asked');
+  t.ok(Number(seen?.most) <= 1.2 * step, 'nor longer than the cuts of all vCPUs allow');
 });
 
 t.test('what is refused is refused precisely, and the guest stays as it is', async (t) => {
