@@ -132,6 +132,14 @@ export function statusDocument(status: Status) {
     guests: status.guests,
     adopted: status.adopted,
     leases: status.leases,
+    record: status.record && {
+      state: status.record.state,
+      reason: status.record.reason || undefined,
+      rows_accepted: status.record.rowsAccepted,
+      rows_written: status.record.rowsWritten,
+      rows_dropped: status.record.rowsDropped,
+      queue_bytes: status.record.queueBytes,
+    },
   };
 }
 

@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import type { Status } from '../../proto/gen/foreshade/v1/admin.ts';
+import type { RecordStatus, Status } from '../../proto/gen/foreshade/v1/admin.ts';
 import type { ResourceProfile } from '../../proto/gen/foreshade/v1/resources.ts';
 import { modeName, statusDocument } from './documents.ts';
 import { type Io, printAnswer } from './io.ts';
@@ -29,8 +29,20 @@ function statusText(status: Status): string {
     ['capacity', room(status.capacity)],
     ['committed', room(status.committed)],
     ['guests', `${status.guests ?? 0}, ${status.adopted ?? 0} adopted`],
+    ['record', recordText(status.record)],
     ['leases', leases.length === 0 ? 'none' : leases.map(([state, count]) => `${count} ${state}`).join(', ')],
   ]);
+}
+
+/** One word while all is well; otherwise why it is not, and what was lost. */
+function recordText(record: RecordStatus | undefined): string | undefined {
+  if (record === undefined) return undefined;
+  const { state = '', reason = '', rowsWritten = 0, rowsDropped = 0, queueBytes = 0 } = record;
+  const rows = `${rowsWritten.toLocaleString('en-US')} samples written since the start`;
+  const waiting = state === 'writing' ? undefined : `${size(queueBytes)} wait`;
+  const dropped = rowsDropped > 0 ? `${rowsDropped.toLocaleString('en-US')} DROPPED` : undefined;
+  const why = reason === '' ? state : `${state.toUpperCase()} (${reason})`;
+  return [why, rows, waiting, dropped].filter((part) => part !== undefined).join(', ');
 }
 
 function room(profile: ResourceProfile | undefined): string {

@@ -1,6 +1,7 @@
 import type { AdminServiceService } from '../../proto/gen/foreshade/v1/admin.ts';
 import type { AllocationEngine } from '../core/engine.ts';
 import type { Mode } from '../core/guest.ts';
+import type { ShadowStore } from '../core/shadow.ts';
 import { wireGuest, wireStatus } from './answers.ts';
 import { guestMode, guestSampling, soleName } from './requests.ts';
 import type { Handlers } from './route.ts';
@@ -13,13 +14,13 @@ import type { Handlers } from './route.ts';
 export function adminHandlers(
   engine: AllocationEngine,
   about: { readonly version: string; readonly hostName: string | undefined; readonly hostMode: Mode },
+  shadow: Pick<ShadowStore, 'status'> | undefined,
   onDrain: () => void,
 ): Handlers<typeof AdminServiceService> {
   const { version, hostName, hostMode } = about;
+  const status = async () => wireStatus(await engine.status(), version, hostName, shadow?.status);
   return {
-    async getStatus() {
-      return wireStatus(await engine.status(), version, hostName);
-    },
+    getStatus: () => status(),
     async listGuests() {
       return { guests: (await engine.listGuests()).map(wireGuest) };
     },
@@ -47,7 +48,7 @@ export function adminHandlers(
     async drain() {
       onDrain();
       await engine.drain();
-      return wireStatus(await engine.status(), version, hostName);
+      return status();
     },
   };
 }

@@ -24,6 +24,7 @@ import {
 } from '../core/profile.ts';
 import type { Params, ParamValue } from '../core/request.ts';
 import type { GuestSample } from '../core/sample.ts';
+import type { WritingStatus } from '../core/shadow.ts';
 import { WIRE_AXIS, WIRE_LEASE_STATE, WIRE_MODE, WIRE_PRIORITY, WIRE_TRACK } from './enums.ts';
 
 /** Names of the profile's fields in the contract. */
@@ -191,7 +192,12 @@ export function wireGuest({ facts, adopted, lastSample, leases }: GuestStatus): 
 }
 
 /** @param hostName undefined: the hypervisor's */
-export function wireStatus(status: HostStatus, version: string, hostName: string | undefined): WireStatus {
+export function wireStatus(
+  status: HostStatus,
+  version: string,
+  hostName: string | undefined,
+  record: WritingStatus | undefined,
+): WireStatus {
   return {
     host: hostName ?? status.host.name,
     version,
@@ -204,6 +210,14 @@ export function wireStatus(status: HostStatus, version: string, hostName: string
     guests: whole(status.guests),
     adopted: whole(status.adopted),
     leases: { ...status.leases },
+    record: record && {
+      state: record.state,
+      reason: record.reason ?? '',
+      rowsAccepted: record.accepted,
+      rowsWritten: record.acknowledged,
+      rowsDropped: record.dropped,
+      queueBytes: record.queuedBytes,
+    },
   };
 }
 

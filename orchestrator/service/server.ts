@@ -74,7 +74,7 @@ export class Service implements Door {
       allocationHandlers(engine, config.engine.leaseTtlMs),
       this,
     );
-    addRoutes(this.#server, AdminServiceService, adminHandlers(engine, about, onDrain), this);
+    addRoutes(this.#server, AdminServiceService, adminHandlers(engine, about, shadow, onDrain), this);
     addRoutes(this.#server, ShadowServiceService, shadowHandlers(engine, shadow), this);
     addReflection(this.#server);
   }

@@ -162,6 +162,12 @@ t.test('a disk that takes nothing: the call ends with its deadline, the rows wai
   const f = await fixtureOf(t, { disk });
   const late = call(f.shadow, f.shadow.record, { points: [point()] }, { deadline: Date.now() + 500 });
   t.match(await failureOf(late), { code: status.DEADLINE_EXCEEDED });
+  t.match((await call(f.admin, f.admin.getStatus, {})).record, {
+    state: 'stalled',
+    reason: 'ENOSPC: no space left on device',
+    rowsWritten: 0,
+    rowsAccepted: 1,
+  });
   isFull = false;
   t.match(await call(f.shadow, f.shadow.record, { points: [point({ atMs: AT_MS + 1 })] }), { recorded: 1 });
   t.equal((await rowsOf(f, 'FROM shadow')).length, 2, 'both are there now');
@@ -170,5 +176,6 @@ t.test('a disk that takes nothing: the call ends with its deadline, the rows wai
 t.test('a service without a record says so', async (t) => {
   const f = await startFixture();
   t.teardown(() => f.close());
+  t.equal((await call(f.admin, f.admin.getStatus, {})).record, undefined);
   t.match(await failureOf(rowsOf(f, 'SELECT 1')), { code: status.FAILED_PRECONDITION, message: /no record/ });
 });

@@ -44,11 +44,33 @@ export interface Status {
     | undefined;
   /** By lease state name, without its prefix. */
   leases: { [key: string]: number };
+  /** Absent: no record of samples is kept. */
+  record: RecordStatus | undefined;
 }
 
 export interface Status_LeasesEntry {
   key?: string | undefined;
   value?: number | undefined;
+}
+
+/** How the writing of the record of samples goes. */
+export interface RecordStatus {
+  /** writing, slow, stalled (the disk takes nothing: rows wait in memory), closed. */
+  state?:
+    | string
+    | undefined;
+  /** Why, in the system's words. Empty while writing. */
+  reason?:
+    | string
+    | undefined;
+  /** Rows taken, rows that would survive a power loss, rows dropped because the queue was full; since the service's start. */
+  rowsAccepted?: number | undefined;
+  rowsWritten?: number | undefined;
+  rowsDropped?:
+    | number
+    | undefined;
+  /** Memory of rows that wait. */
+  queueBytes?: number | undefined;
 }
 
 /** One guest as the host sees it. */
@@ -216,6 +238,7 @@ function createBaseStatus(): Status {
     guests: undefined,
     adopted: undefined,
     leases: {},
+    record: undefined,
   };
 }
 
@@ -254,6 +277,9 @@ export const Status: MessageFns<Status> = {
     globalThis.Object.entries(message.leases).forEach(([key, value]: [string, number]) => {
       Status_LeasesEntry.encode({ key: key as any, value }, writer.uint32(90).fork()).join();
     });
+    if (message.record !== undefined) {
+      RecordStatus.encode(message.record, writer.uint32(98).fork()).join();
+    }
     return writer;
   },
 
@@ -361,6 +387,14 @@ export const Status: MessageFns<Status> = {
             }
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.record = RecordStatus.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -407,6 +441,7 @@ export const Status: MessageFns<Status> = {
           {},
         )
         : {},
+      record: isSet(object.record) ? RecordStatus.fromJSON(object.record) : undefined,
     };
   },
 
@@ -451,6 +486,9 @@ export const Status: MessageFns<Status> = {
         });
       }
     }
+    if (message.record !== undefined) {
+      obj.record = RecordStatus.toJSON(message.record);
+    }
     return obj;
   },
 
@@ -484,6 +522,9 @@ export const Status: MessageFns<Status> = {
       },
       {},
     );
+    message.record = (object.record !== undefined && object.record !== null)
+      ? RecordStatus.fromPartial(object.record)
+      : undefined;
     return message;
   },
 };
@@ -569,6 +610,178 @@ export const Status_LeasesEntry: MessageFns<Status_LeasesEntry> = {
     const message = createBaseStatus_LeasesEntry();
     message.key = object.key ?? undefined;
     message.value = object.value ?? undefined;
+    return message;
+  },
+};
+
+function createBaseRecordStatus(): RecordStatus {
+  return {
+    state: undefined,
+    reason: undefined,
+    rowsAccepted: undefined,
+    rowsWritten: undefined,
+    rowsDropped: undefined,
+    queueBytes: undefined,
+  };
+}
+
+export const RecordStatus: MessageFns<RecordStatus> = {
+  encode(message: RecordStatus, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.state !== undefined) {
+      writer.uint32(10).string(message.state);
+    }
+    if (message.reason !== undefined) {
+      writer.uint32(18).string(message.reason);
+    }
+    if (message.rowsAccepted !== undefined) {
+      writer.uint32(24).int64(message.rowsAccepted);
+    }
+    if (message.rowsWritten !== undefined) {
+      writer.uint32(32).int64(message.rowsWritten);
+    }
+    if (message.rowsDropped !== undefined) {
+      writer.uint32(40).int64(message.rowsDropped);
+    }
+    if (message.queueBytes !== undefined) {
+      writer.uint32(48).int64(message.queueBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RecordStatus {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRecordStatus();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.state = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.rowsAccepted = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.rowsWritten = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.rowsDropped = longToNumber(reader.int64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.queueBytes = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RecordStatus {
+    return {
+      state: isSet(object.state) ? globalThis.String(object.state) : undefined,
+      reason: isSet(object.reason) ? globalThis.String(object.reason) : undefined,
+      rowsAccepted: isSet(object.rowsAccepted)
+        ? globalThis.Number(object.rowsAccepted)
+        : isSet(object.rows_accepted)
+        ? globalThis.Number(object.rows_accepted)
+        : undefined,
+      rowsWritten: isSet(object.rowsWritten)
+        ? globalThis.Number(object.rowsWritten)
+        : isSet(object.rows_written)
+        ? globalThis.Number(object.rows_written)
+        : undefined,
+      rowsDropped: isSet(object.rowsDropped)
+        ? globalThis.Number(object.rowsDropped)
+        : isSet(object.rows_dropped)
+        ? globalThis.Number(object.rows_dropped)
+        : undefined,
+      queueBytes: isSet(object.queueBytes)
+        ? globalThis.Number(object.queueBytes)
+        : isSet(object.queue_bytes)
+        ? globalThis.Number(object.queue_bytes)
+        : undefined,
+    };
+  },
+
+  toJSON(message: RecordStatus): unknown {
+    const obj: any = {};
+    if (message.state !== undefined) {
+      obj.state = message.state;
+    }
+    if (message.reason !== undefined) {
+      obj.reason = message.reason;
+    }
+    if (message.rowsAccepted !== undefined) {
+      obj.rowsAccepted = Math.round(message.rowsAccepted);
+    }
+    if (message.rowsWritten !== undefined) {
+      obj.rowsWritten = Math.round(message.rowsWritten);
+    }
+    if (message.rowsDropped !== undefined) {
+      obj.rowsDropped = Math.round(message.rowsDropped);
+    }
+    if (message.queueBytes !== undefined) {
+      obj.queueBytes = Math.round(message.queueBytes);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RecordStatus>): RecordStatus {
+    return RecordStatus.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RecordStatus>): RecordStatus {
+    const message = createBaseRecordStatus();
+    message.state = object.state ?? undefined;
+    message.reason = object.reason ?? undefined;
+    message.rowsAccepted = object.rowsAccepted ?? undefined;
+    message.rowsWritten = object.rowsWritten ?? undefined;
+    message.rowsDropped = object.rowsDropped ?? undefined;
+    message.queueBytes = object.queueBytes ?? undefined;
     return message;
   },
 };
