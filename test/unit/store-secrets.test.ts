@@ -163,3 +163,14 @@ t.test('nothing is written, attached, loaded or set', async (t) => {
   t.equal(files(), before);
   t.strictSame(await rowsOf(store.query('SELECT count(*) AS n FROM shadow')), [{ n: 2 }], 'all is as it was');
 });
+
+t.test('a question that hashes and is given up holds the next one up no more than any', async (t) => {
+  const limits = { threads: 4, memoryBytes: 256 * 1024 * 1024, spillBytes: 1024 * 1024 };
+  const store = newStore(t, { inputRules: [{ name: '*', action: 'hash' }], limits });
+  for (let n = 0; n < 3; n += 1) {
+    for await (const _ of store.query('SELECT hashed(range) FROM range(300000)')) break;
+    store.record(pointAt(n));
+    await store.flush();
+    t.strictSame(await rowsOf(store.query('SELECT count(*) AS n FROM shadow')), [{ n: n + 1 }]);
+  }
+});
