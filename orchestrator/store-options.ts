@@ -19,6 +19,7 @@ export function storeOptions({ stateDir, shadow }: Config): StoreOptions {
       ...(shadow.hourDays !== undefined && { hourMs: shadow.hourDays * DAY_MS }),
       bytesMax: shadow.sizeMaxMib * MIB,
     },
+    freeBytesMin: shadow.freeMinMib * MIB,
     inputRules: [
       ...shadow.redactInputs.map((name) => inputRule(name, 'redact')),
       ...shadow.hashInputs.map((name) => inputRule(name, 'hash')),

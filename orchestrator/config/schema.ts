@@ -299,6 +299,11 @@ export const CONFIG_SCHEMA = z.strictObject({
         20_480,
         'Sealed samples take at most so much; the oldest of the finest kind go first.',
       ),
+      free_min_mib: key(
+        whole(0, 1_073_741_824),
+        256,
+        'Samples leave so much of the disk free: leases are kept on it too, and must go on.',
+      ),
       upkeep_period_s: key(
         whole(10, 86_400),
         900,

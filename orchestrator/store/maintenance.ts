@@ -6,16 +6,19 @@ import type { DatabaseLimits } from './database.ts';
 import { LOG_FOLDER } from './layout.ts';
 import { listSegments, segmentName } from './log-segments.ts';
 import { type Manifest, publishManifest, readManifest, type SealedFile } from './manifest.ts';
+import { freeBytes } from './spare-room.ts';
 import { expired, mergesDue, rollUpsDue } from './upkeep.ts';
 import { WorkerClient } from './worker-client.ts';
 
 /** Bytes of log that are sealed at once: what the worker has to hold in memory. */
-const SEAL_BYTES_MAX = 128 * 1024 * 1024;
+const SEAL_BYTES_MAX = 64 * 1024 * 1024;
 
 export interface MaintenanceOptions {
   readonly directory: string;
   readonly limits: DatabaseLimits;
   readonly retention: RetentionPolicy;
+  /** With less than this free, files are not merged or rolled up. */
+  readonly freeBytesMin: number;
   /** Close the segment being written. @returns the last closed one */
   readonly roll: () => Promise<number>;
   /** False while a query may still open files that are no longer listed. */
@@ -43,12 +46,14 @@ export class Maintenance {
     return this.#exclusively(async () => {
       await this.#seal();
       for (const tenant of readManifest(this.#directory).erasing) await this.#eraseTenant(tenant);
-      for (const files of mergesDue(readManifest(this.#directory), nowMs)) {
+      // Sealing and dropping make room; what follows needs some first.
+      const hasRoom = (await freeBytes(this.#directory)) > this.#options.freeBytesMin;
+      for (const files of hasRoom ? mergesDue(readManifest(this.#directory), nowMs) : []) {
         const tier = files[0]?.tier ?? 'raw';
         const made = await this.#worker.ask({ kind: 'merge', tier, files });
         await this.#replace(files, made.files);
       }
-      for (const { tier, points, old } of rollUpsDue(readManifest(this.#directory), nowMs)) {
+      for (const { tier, points, old } of hasRoom ? rollUpsDue(readManifest(this.#directory), nowMs) : []) {
         const made = await this.#worker.ask({ kind: 'roll-up', tier, files: points });
         const rows = points.reduce((sum, file) => sum + file.rows, 0);
         await this.#replace(

@@ -21,9 +21,10 @@ import { backupStore } from './backup.ts';
 import type { DatabaseLimits } from './database.ts';
 import { hashes, type InputRule, storedInputs } from './input-rules.ts';
 import { LOG_FOLDER } from './layout.ts';
-import { type LogDisk, LogWriter } from './log-writer.ts';
+import { DISK, type LogDisk, LogWriter } from './log-writer.ts';
 import { Maintenance } from './maintenance.ts';
 import { ShadowReader, WORKER_LIMITS } from './reader.ts';
+import { sparing } from './spare-room.ts';
 import { WriteAccess } from './write-access.ts';
 
 export interface StoreOptions {
@@ -37,6 +38,8 @@ export interface StoreOptions {
   readonly onState?: (status: WritingStatus) => void;
   /** An upkeep failed; the next one tries again. */
   readonly onMaintenanceError?: (error: Error) => void;
+  /** What is left free of the disk, for others; absent: nothing. */
+  readonly freeBytesMin?: number;
   /** Stands in for the disk, in tests. */
   readonly disk?: LogDisk;
   readonly queueBytesMax?: number;
@@ -72,7 +75,7 @@ export class DiskShadowStore implements ShadowStore {
     this.#writer = new LogWriter({
       directory: join(directory, LOG_FOLDER),
       start: () => access.take(),
-      ...(options.disk !== undefined && { disk: options.disk }),
+      disk: sparing(options.disk ?? DISK, directory, options.freeBytesMin ?? 0),
       ...(options.queueBytesMax !== undefined && { queueBytesMax: options.queueBytesMax }),
       ...(options.onState !== undefined && { onState: options.onState }),
     });
@@ -82,6 +85,7 @@ export class DiskShadowStore implements ShadowStore {
       directory,
       limits: this.#limits,
       retention: options.retention ?? {},
+      freeBytesMin: options.freeBytesMin ?? 0,
       roll: () => this.#writer.roll(),
       mayRemove: () => !this.#reader.isBusy,
     });

@@ -6,6 +6,11 @@ import type { Answers, Ask, FromWorker, WorkerOptions } from './worker-messages.
 
 /** Memory of a worker beside its database: Node, a result under way, the log being read. */
 const OWN_BYTES = 384 * 1024 * 1024;
+/**
+ * A worker that is done and holds so much beside its database is ended: native allocators give little back, and after a
+ * dozen heavy questions a light one would be refused for what the others left.
+ */
+const KEPT_BYTES_MAX = OWN_BYTES / 2;
 /** How often a busy worker's memory is looked at. */
 const WATCH_EVERY_MS = 200;
 /** What it may still have to say is kept, should it end. */
@@ -169,6 +174,16 @@ export class WorkerClient {
     this.#calls.delete(message.id);
     if ('answer' in message) call.resolve(message.answer);
     else call.reject(new ShadowError(message.failure.code, message.failure.message));
+    if (this.#calls.size === 0) this.#retireIfLarge();
+  }
+
+  #retireIfLarge(): void {
+    const child = this.#process;
+    const most = this.#options.limits.memoryBytes + KEPT_BYTES_MAX;
+    if (child?.pid === undefined || residentBytes(child.pid) <= most) return;
+    clearInterval(this.#watch);
+    this.#process = undefined;
+    void endWorker(child);
   }
 
   #ended(child: ChildProcess, code: number | null, signal: NodeJS.Signals | null): void {
@@ -207,12 +222,17 @@ export class WorkerClient {
     this.#closed = true;
     const child = this.#process;
     if (child === undefined) return;
-    const closed = new Promise((resolve) => child.once('exit', resolve));
-    if (child.connected) child.disconnect();
-    const timer = setTimeout(() => child.kill('SIGKILL'), STOP_WITHIN_MS);
-    await closed;
-    clearTimeout(timer);
+    await endWorker(child);
   }
+}
+
+/** A worker ends when nobody is connected to it, or is ended. */
+async function endWorker(child: ChildProcess): Promise<void> {
+  const ended = new Promise((resolve) => child.once('exit', resolve));
+  if (child.connected) child.disconnect();
+  const timer = setTimeout(() => child.kill('SIGKILL'), STOP_WITHIN_MS);
+  await ended;
+  clearTimeout(timer);
 }
 
 function residentBytes(pid: number): number {

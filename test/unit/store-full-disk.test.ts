@@ -198,3 +198,23 @@ t.test("another user's folder", { skip: noDisk }, async (t) => {
   writeFileSync(join(folder, 'file'), '');
   t.throws(() => DiskShadowStore.open({ directory: join(folder, 'file') }), { code: 'STORE_UNAVAILABLE' });
 });
+
+t.test('the last of a disk is left to others', { skip: noDisk }, async (t) => {
+  const directory = join(disk, 'sparing');
+  const freeBytesMin = 2 * 1024 * 1024;
+  const store = DiskShadowStore.open({ directory, freeBytesMin });
+  t.teardown(() => store.close());
+  store.record(pointAt(0));
+  await store.flush();
+  const room = join(disk, 'room');
+  writeFileSync(room, Buffer.alloc((DISK_MIB - 1) * 1024 * 1024));
+  store.record(pointAt(1));
+  const flushed = store.flush();
+  await sleep(300);
+  t.match(store.status, { state: 'stalled', reason: /the last 2 are left to others/, acknowledged: 1 });
+  writeFileSync(join(disk, 'lease'), Buffer.alloc(512 * 1024));
+  t.pass('and they can take it');
+  rmSync(room);
+  await flushed;
+  t.match(store.status, { state: 'writing', acknowledged: 2 });
+});

@@ -434,8 +434,8 @@ Commands:
                                 may go on writing
   help [command]                display help for command
 
-Views: shadow (every sample), shadow_minute and shadow_hour (min, mean, max, p95 and count of days that are over), inputs
-(production inputs, by request_id). Times are UTC.
+Views: shadow (every sample), shadow_minute and shadow_hour (min, mean, max, p95 and count), inputs (production inputs, by
+request_id). Times are UTC.
 
 Examples:
   $ foreshade shadow query "SELECT guest, max(memory_bytes) FROM shadow WHERE time > now() - INTERVAL 1 DAY GROUP BY guest"
