@@ -48,6 +48,8 @@ const RULES = [
     ],
   },
   { from: 'libvirt-adapter', allow: ['libvirt-adapter/', CORE, NODE] },
+  { from: 'models/data', allow: ['models/data/', CORE, NODE, '@duckdb/node-api'] },
+  { from: 'models/evaluate', allow: ['models/evaluate/', 'models/data/', CORE] },
 ] as const;
 
 function sourcesBelow(folder: string): string[] {
