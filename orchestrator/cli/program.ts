@@ -38,6 +38,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'question and keep the record of what guests used',
     load: async (io) => (await import('./shadow.ts')).shadowCommand(io),
   },
+  evaluate: {
+    summary: 'score a forecaster on a recorded set',
+    load: async (io) => (await import('./evaluate.ts')).evaluateCommand(io),
+  },
   config: {
     summary: 'check and print the configuration',
     load: async (io) => (await import('./config.ts')).configCommand(io),
