@@ -82,7 +82,7 @@ export class CutTrack {
       ...(Object.keys(this.#classes).length > 0 && { classes: this.#classes }),
       flags: this.#hasGap ? ['gap'] : [],
     };
-    this.#begunAtMs = atMs;
+    this.#begunAtMs = Math.max(atMs, this.#begunAtMs ?? atMs);
     this.#executed = 0;
     this.#classes = {};
     this.#hasGap = false;

@@ -83,7 +83,7 @@ export class FullTrack {
     if (isSure || isNewRun || reading.waitMs < last.reading.waitMs) this.#last = { reading, counters };
     if (last === undefined || step === undefined) return undefined;
     const flags = this.#flags(last.reading, reading, step, { isNewRun, sawPause });
-    const rates = isSure && !isNewRun ? step : { ...step, perS: {} };
+    const rates = isSure && !isNewRun ? sameRun(last.reading, reading, step) : { ...step, perS: {} };
     return this.#sample(last.reading, reading, rates, block, flags);
   }
 
@@ -154,6 +154,13 @@ export class FullTrack {
 /** Whether the time between two readings is known well enough to divide by. */
 function isTimed(last: FullReading, now: FullReading, periodMs: number): boolean {
   return (last.waitMs + now.waitMs) / 2 <= periodMs * UNSURE_FRACTION_MAX;
+}
+
+/** Without the rate of instructions where the readings are of two counts, begun at different times. */
+function sameRun(last: FullReading, now: FullReading, step: RateStep): RateStep {
+  if (last.instructions?.run === now.instructions?.run) return step;
+  const { instructions: _, ...perS } = step.perS;
+  return { ...step, perS };
 }
 
 /** What a sample says of its instructions, besides their rate. */

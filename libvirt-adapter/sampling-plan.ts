@@ -113,6 +113,15 @@ export class SamplingPlan {
     return { rich, plain };
   }
 
+  /** What is due cannot be read now: it is due again with the next of the host's period, and so are block statistics. */
+  postponeFull(nowMs: number): void {
+    for (const planned of this.#guests.values()) {
+      if (planned.fullDueMs > nowMs) continue;
+      const periodMs = Math.min(this.#policy.sampling.fullMs, this.#fullMs(planned, nowMs));
+      planned.fullDueMs = this.#next(nowMs, periodMs, false);
+    }
+  }
+
   /** Guests of which the host's own readings are due. */
   takeFast(nowMs: number): GuestId[] {
     const due: GuestId[] = [];
@@ -137,8 +146,8 @@ export class SamplingPlan {
   /** A complete sample came: whether the guest does anything. */
   saw({ guest, usage }: GuestSample, nowMs: number): void {
     const planned = this.#guests.get(guest);
-    if (planned !== undefined && !((usage.cpuMillicores ?? 0) < IDLE_MILLICORES_MAX))
-      planned.quietSinceMs = nowMs;
+    const isQuiet = usage.cpuMillicores !== undefined && usage.cpuMillicores < IDLE_MILLICORES_MAX;
+    if (planned !== undefined && !isQuiet) planned.quietSinceMs = nowMs;
   }
 
   /** A call read so many guests in `waitMs`: what block statistics cost is the difference they make. */

@@ -1,3 +1,4 @@
+import { AllocatorError } from '../orchestrator/core/errors.ts';
 import type { GuestId } from '../orchestrator/core/guest.ts';
 import type { Telemetry } from '../orchestrator/core/ports.ts';
 import type { Cadence, GuestSample, InstructionReading, Sampling } from '../orchestrator/core/sample.ts';
@@ -50,9 +51,14 @@ interface Watched {
   readonly full: FullTrack;
   readonly fast: FastTrack;
   readonly cuts: CutTrack;
+  /** Instructions between its cuts' samples when they were last made. */
+  step: number;
   readonly perf: PerfTrack;
   /** Perf events of the guest are counted. */
   hasPerf: boolean;
+  isPerfKnown: boolean;
+  /** Times it was let go: what was begun before belongs to an earlier run of the guest. */
+  run: number;
   /** What a sample of instructions alone is told beside them. */
   beside: Beside;
   readings: GuestReadings | undefined;
@@ -116,9 +122,8 @@ export class LibvirtTelemetry implements Telemetry {
     const before = this.#watched.get(guest);
     if (cadence === 'none') {
       if (before !== undefined) letGo(before);
-      if (before?.hasPerf) {
-        this.#perfEvents?.release(this.#catalog.ref(guest)).catch((cause: unknown) => this.#fail(cause));
-      }
+      // Whatever is not ours is left on.
+      this.#perfEvents?.release(this.#catalog.ref(guest)).catch((cause: unknown) => this.#fail(cause));
       this.#watched.delete(guest);
       this.#plan.forget(guest);
     } else {
@@ -151,8 +156,11 @@ export class LibvirtTelemetry implements Telemetry {
       full: new FullTrack(guest),
       fast: new FastTrack(guest),
       cuts: new CutTrack(guest),
+      step: 0,
       perf: new PerfTrack(),
       hasPerf: false,
+      isPerfKnown: false,
+      run: 0,
       beside: {},
       readings: undefined,
       counter: undefined,
@@ -178,15 +186,18 @@ export class LibvirtTelemetry implements Telemetry {
 
   #tick(): void {
     const nowMs = this.#clock.monotonicMs();
-    const { rich, plain } = this.#plan.takeFull(nowMs);
-    if (rich.length + plain.length > 0) this.#beginFull(rich, plain);
+    if (this.#inFlight !== undefined || this.#libvirt.connection.state !== 'connected') {
+      this.#plan.postponeFull(nowMs);
+    } else {
+      const { rich, plain } = this.#plan.takeFull(nowMs);
+      if (rich.length + plain.length > 0) this.#beginFull(rich, plain);
+    }
     const due = this.#plan.takeFast(nowMs);
     for (const guest of due) this.#sampleFast(guest);
     if (due.length > 0) this.#spend(nowMs);
   }
 
   #beginFull(rich: readonly GuestId[], plain: readonly GuestId[]): void {
-    if (this.#inFlight !== undefined || this.#libvirt.connection.state !== 'connected') return;
     this.#inFlight = this.#sampleFull(rich, plain)
       .catch((cause: unknown) => this.#fail(cause))
       .finally(() => {
@@ -202,7 +213,10 @@ export class LibvirtTelemetry implements Telemetry {
 
   async #sampleAll(all: readonly GuestId[], groups: readonly StatsGroup[]): Promise<void> {
     for (let i = 0; i < all.length; i += GUESTS_AT_ONCE) {
-      await this.#sampleSome(all.slice(i, i + GUESTS_AT_ONCE), groups);
+      // Guests whose hypervisor does not answer do not take the samples of the others with them.
+      await this.#sampleSome(all.slice(i, i + GUESTS_AT_ONCE), groups).catch((cause: unknown) =>
+        this.#fail(cause),
+      );
     }
   }
 
@@ -270,11 +284,16 @@ export class LibvirtTelemetry implements Telemetry {
     this.#emitCuts(watched);
   }
 
-  #emitCuts({ guest, counter, cuts, beside }: Watched): void {
+  #emitCuts(watched: Watched): void {
+    const { guest, counter, cuts, beside } = watched;
     const step = this.#plan.samplingOf(guest)?.instructionStep ?? 0;
-    if (step === 0) return;
+    if (step === 0 && watched.step === 0) return;
     const fresh = counter?.newCuts();
-    if (fresh === undefined) return;
+    // What was cut while nobody asked, or under another step, is no step of this one.
+    if (step !== watched.step) cuts.clear();
+    const isFirst = step !== watched.step;
+    watched.step = step;
+    if (fresh === undefined || isFirst) return;
     for (const sample of cuts.take(fresh, step, this.#clock.nowMs(), beside)) this.#emit(sample);
   }
 
@@ -288,7 +307,7 @@ export class LibvirtTelemetry implements Telemetry {
   #look(guest: GuestId): void {
     const watched = this.#watched.get(guest);
     if (watched === undefined) return;
-    const isComplete = watched.readings !== undefined && watched.isPeriodSet;
+    const isComplete = watched.readings !== undefined && watched.isPeriodSet && watched.isPerfKnown;
     if (isComplete || watched.isLooking || this.#clock.monotonicMs() < watched.lookAgainAtMs) return;
     watched.isLooking = true;
     watched.lookAgainAtMs = this.#clock.monotonicMs() + LOOK_AGAIN_MS;
@@ -300,10 +319,12 @@ export class LibvirtTelemetry implements Telemetry {
   }
 
   async #equip(watched: Watched): Promise<void> {
-    const { guest } = watched;
+    const { guest, run } = watched;
+    /** Neither let go nor started anew while a call was under way. */
+    const isCurrent = (): boolean => this.#watched.get(guest) === watched && watched.run === run;
     if (watched.readings === undefined) {
       const readings = await this.#readings.open(guest);
-      if (this.#watched.get(guest) !== watched) {
+      if (!isCurrent()) {
         readings?.close();
         return;
       }
@@ -311,16 +332,30 @@ export class LibvirtTelemetry implements Telemetry {
     }
     if (this.#libvirt.connection.state !== 'connected') return;
     const domain = await this.#catalog.devices(guest);
+    if (!isCurrent()) return;
     const file = instructionCounterFile(domain);
-    if (file !== undefined && watched.readings !== undefined && this.#watched.get(guest) === watched) {
-      watched.counter ??= this.#openCounter(file);
-    }
+    if (file !== undefined && watched.readings !== undefined) watched.counter ??= this.#openCounter(file);
     if (domain.hasBalloon && !watched.isPeriodSet) {
       await this.#libvirt.setMemoryStatsPeriod(this.#catalog.ref(guest), STATS_PERIOD_S, { live: true });
+      if (!isCurrent()) return;
     }
     watched.isPeriodSet = true;
-    const counted = await this.#perfEvents?.enable(this.#catalog.ref(guest));
-    watched.hasPerf = counted !== undefined && counted.length > 0;
+    if (watched.isPerfKnown) return;
+    const hasPerf = await this.#countsPerf(guest);
+    if (!isCurrent()) return;
+    watched.hasPerf = hasPerf;
+    watched.isPerfKnown = true;
+  }
+
+  /** Whether perf events of the guest are counted; a libvirt that knows none counts none. */
+  async #countsPerf(guest: GuestId): Promise<boolean> {
+    try {
+      const counted = await this.#perfEvents?.enable(this.#catalog.ref(guest));
+      return counted !== undefined && counted.length > 0;
+    } catch (cause) {
+      if (cause instanceof AllocatorError && cause.code === 'NOT_SUPPORTED') return false;
+      throw cause;
+    }
   }
 
   #onLifecycle(domain: DomainRef, event: string): void {
@@ -339,6 +374,7 @@ export class LibvirtTelemetry implements Telemetry {
   #onReturn(): void {
     for (const watched of this.#watched.values()) {
       watched.isPeriodSet = false;
+      watched.isPerfKnown = false;
       watched.lookAgainAtMs = Number.NEGATIVE_INFINITY;
     }
   }
@@ -366,6 +402,8 @@ function letGo(watched: Watched): void {
   watched.counter = undefined;
   watched.isPeriodSet = false;
   watched.hasPerf = false;
+  watched.isPerfKnown = false;
+  watched.run += 1;
   watched.perf.clear();
   watched.lookAgainAtMs = Number.NEGATIVE_INFINITY;
 }

@@ -59,7 +59,7 @@ export async function serve(
   }
 }
 
-/** Run the service over a foundation; the caller closes what it brought, but for the ledger and the shadow. */
+/** Run the service over a foundation; the caller closes what it brought, after the service has stopped. */
 export async function serveOn(config: Config, foundation: Foundation, logger: Log): Promise<Running> {
   const { libvirt, readings, forecaster, ledger, shadow } = foundation;
   const adapter = createLibvirtAdapter(libvirt, readings, {
@@ -87,17 +87,14 @@ export async function serveOn(config: Config, foundation: Foundation, logger: Lo
       window: adapter.window,
       telemetry: adapter.telemetry,
       ...(shadow && { shadow }),
+      ...(config.host.name !== undefined && { hostName: config.host.name }),
       log: logger,
       newId: newLeaseId,
       pause: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
     },
     enginePolicy(config),
   );
-  const undo: (() => Promise<void> | void)[] = [
-    () => ledger.close(),
-    () => shadow?.close(),
-    () => adapter.close(),
-  ];
+  const undo: (() => Promise<void> | void)[] = [() => adapter.close()];
   try {
     await engine.start();
     const tick = setInterval(() => engine.tick(), config.engine.tickMs);
@@ -133,7 +130,9 @@ async function hostFoundation(
   const { ParametricForecaster } = await import('./forecast/parametric-forecaster.ts');
   const forecaster = given ?? (await ParametricForecaster.create());
   const ledger = LmdbLedger.open(join(config.stateDir, 'ledger'));
+  undo.push(() => ledger.close());
   const shadow = await openShadow(config, logger);
+  undo.push(() => shadow.close());
   const { libvirt: settings } = config;
   const libvirt = await NativeLibvirt.open(settings.uri, {
     keepalive: { intervalS: settings.keepaliveIntervalS, count: settings.keepaliveCount },

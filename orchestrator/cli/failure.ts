@@ -28,7 +28,7 @@ const ADVICE: Readonly<Record<ErrorCode | ShadowErrorCode, string>> = {
   DRAINING: 'The service is shutting down; repeat once it is back.',
   STORE_UNAVAILABLE:
     'See whether the folder exists, is readable and has room: --store or FORESHADE_STORE names it.',
-  STORE_IN_USE: 'The service writes this store; stop it, or wait for the other command to end.',
+  STORE_IN_USE: 'A service or another command writes this store: stop the one, or wait for the other to end.',
   STORE_TOO_NEW: 'Use the version of Foreshade that wrote it, or a later one.',
   POINT_REFUSED: 'Correct what was to be recorded; nothing was changed.',
   QUERY_REFUSED: 'See the tables: foreshade shadow query "SHOW TABLES"; and their columns: "DESCRIBE shadow"',

@@ -288,13 +288,14 @@ function eraseCommand(io: Io): Command {
     .requiredOption('--yes', 'it cannot be undone')
     .option('--socket <path>', 'of the service that writes the store, which then is asked to do it')
     .action(async (tenant: string, options: ShadowOptions & { socket?: string }) => {
+      const folder = existing(folderOf(io, options));
       try {
         await withStore(io, options, (store) => store.erase(tenant));
       } catch (error) {
         if (!(error instanceof ShadowError && error.code === 'STORE_IN_USE')) throw error;
         const wait = { timeoutMs: ERASE_TIMEOUT_MS, signal: io.signal };
         await withClient(io, { ...options, timeout: wait.timeoutMs }, (client) =>
-          client.ask(client.shadow, client.shadow.eraseTenant, { tenant }, wait),
+          client.ask(client.shadow, client.shadow.eraseTenant, { tenant, folder }, wait),
         ).catch((cause: unknown) => {
           // No service is there: then it is another command that writes the store.
           throw cause instanceof ClientError && cause.reason === UNREACHABLE ? error : cause;

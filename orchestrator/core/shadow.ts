@@ -188,13 +188,19 @@ export interface StoreStats {
  * Parquet partitions. One process writes; any number read.
  */
 export interface ShadowStore {
+  /** Where it is kept. */
+  readonly directory: string;
   readonly status: WritingStatus;
   context(facts: PointContext): ShadowContext;
   /** @throws {ShadowError} POINT_REFUSED */
   layout(metrics: readonly string[]): ShadowLayout;
   /** One point with its input; for callers whose points are few. @throws {ShadowError} POINT_REFUSED */
   record(point: ShadowPoint): boolean;
-  /** Keep the production input of a request, redacted by the store's rules. @throws {ShadowError} POINT_REFUSED */
+  /**
+   * Keep the production input of a request, redacted by the store's rules. One that is known already is not kept again;
+   * after a restart it may be.
+   * @throws {ShadowError} POINT_REFUSED
+   */
   recordInputs(inputs: RequestInputs): boolean;
   /**
    * Resolves when all rows taken before would survive a power loss; waits while the disk takes nothing.

@@ -48,6 +48,8 @@ export interface EngineParts {
   readonly telemetry: Telemetry;
   /** Where samples and requests are recorded; absent: nowhere. */
   readonly shadow?: Shadow;
+  /** This host in the record; absent: the hypervisor's name. */
+  readonly hostName?: string;
   readonly log: Log;
   /** Unique ids that grow with time. */
   readonly newId: () => string;
@@ -93,7 +95,12 @@ export class Engine implements AllocationEngine {
     const admission = new AdmissionDesk({ ...parts, leases, room, policy });
     const recorder =
       parts.shadow &&
-      new Recorder({ shadow: parts.shadow, leases, hostName: () => room.host?.name ?? '', log });
+      new Recorder({
+        shadow: parts.shadow,
+        leases,
+        hostName: () => parts.hostName ?? room.host?.name ?? '',
+        log,
+      });
     // What most of them share; each names in its own parts what it takes of it.
     const shared = {
       ...parts,

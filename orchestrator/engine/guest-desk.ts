@@ -136,8 +136,12 @@ export class GuestDesk {
     const { guests, ledger, cadences } = this.#parts;
     const guest = guests.adopted(name);
     await guest.serialize(async () => {
-      guest.record = { ...guest.record, sampling };
-      await ledger.commit([guest.write()]);
+      const before = guest.record;
+      guest.record = { ...before, sampling };
+      await ledger.commit([guest.write()]).catch((cause: unknown) => {
+        guest.record = before;
+        throw cause;
+      });
     });
     cadences.refresh(guest.record.id);
     return this.get(guest.record.id);

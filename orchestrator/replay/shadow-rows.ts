@@ -175,15 +175,17 @@ function sampleReader(
   const flags = column('flags');
   const isImported = column('is_imported');
   const isCut = column('is_cut');
+  const isFast = column('is_fast');
   const delay = column('delay_fraction');
   const fields = PROFILE_FIELDS.map(column);
   const classes = CLASS_COLUMNS.map(column);
   return (row, atMs) => {
     const guest = guests[guestNumber[row] as number] as SurveyedGuest;
     const usage = usageAt(fields, row);
-    // A guest's memory is read in full samples only.
-    const isFull =
+    // Where the cadence was not recorded: a guest's memory is read in full samples only.
+    const isLikelyFull =
       isImported[row] === 1 || guest.used.memoryBytes === undefined || usage.memoryBytes !== undefined;
+    const isFull = Number.isNaN(isFast[row]) ? isLikelyFull : isFast[row] === 0;
     const instructions = instructionsAt[row] as number;
     const counts = countsAt(classes, row);
     const delayFraction = delay[row] as number;

@@ -125,6 +125,7 @@ export function eventsSql(stretch: Stretch, fromMs: number, toMs: number): strin
     `(${flags.join(' + ')})::DOUBLE AS flags`,
     `contains(coalesce(flags, ''), 'imported')::DOUBLE AS is_imported`,
     `(axis = 'instructions')::DOUBLE AS is_cut`,
+    `CASE cadence WHEN 'fast' THEN 1 WHEN 'full' THEN 0 ELSE 'nan'::DOUBLE END AS is_fast`,
     `${hasDelay ? readingSql(DELAY_COLUMN) : "'nan'::DOUBLE"} AS delay_fraction`,
     ...PROFILE_FIELDS.map((field) => `${readingSql(usage[field])} AS ${field}`),
     ...CLASS_COLUMNS.map((column) => `${readingSql(column)} AS ${column}`),
@@ -133,9 +134,11 @@ export function eventsSql(stretch: Stretch, fromMs: number, toMs: number): strin
   const inSlice = `time >= ${timeSql(fromMs)} AND time < ${timeSql(toMs)}`;
   return `WITH named(name, number) AS (VALUES ${names}),
     asked AS (
-      SELECT guest, coalesce(tenant, '') AS tenant, request_id, min(coalesce(workload, '')) AS workload, min(time) AS time,
+      SELECT guest, coalesce(tenant, '') AS tenant, request_id, min(coalesce(workload, '')) AS workload,
+        greatest(min(time), ${timeSql(stretch.fromMs)}) AS time, min(time) < ${timeSql(stretch.fromMs)} AS is_under_way,
         list({name: name, kind: kind, text: text, number: nullif(number, 'nan'::DOUBLE)} ORDER BY name, kind, text, number) AS params
-      FROM inputs WHERE host = ${literal(host)} AND ${inSlice} GROUP BY ALL),
+      FROM inputs WHERE host = ${literal(host)} AND time < ${timeSql(toMs)} AND greatest(time, ${timeSql(stretch.fromMs)}) >= ${timeSql(fromMs)}
+      GROUP BY ALL),
     borne AS (
       SELECT guest, coalesce(tenant, '') AS tenant, request_id, min(coalesce(workload, '')) AS workload,
         max(time) FILTER (NOT ${IS_REPORTED}) AS last,
@@ -148,7 +151,7 @@ export function eventsSql(stretch: Stretch, fromMs: number, toMs: number): strin
         WHERE i.guest = borne.guest AND coalesce(i.tenant, '') = borne.tenant AND i.request_id = borne.request_id)),
     requests AS (
       SELECT guest, tenant, request_id, asked.workload, asked.time, params, last
-      FROM asked LEFT JOIN borne USING (guest, tenant, request_id) WHERE is_borne IS NULL OR last IS NOT NULL
+      FROM asked LEFT JOIN borne USING (guest, tenant, request_id) WHERE last IS NOT NULL OR (is_borne IS NULL AND NOT is_under_way)
       UNION ALL BY NAME SELECT * FROM bare WHERE ${inSlice})
     SELECT ${sample.join(', ')}, NULL::VARCHAR AS request
     FROM shadow JOIN named ON guest = name

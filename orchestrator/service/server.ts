@@ -75,7 +75,7 @@ export class Service implements Door {
       this,
     );
     addRoutes(this.#server, AdminServiceService, adminHandlers(engine, about, shadow, onDrain), this);
-    addRoutes(this.#server, ShadowServiceService, shadowHandlers(engine, shadow), this);
+    addRoutes(this.#server, ShadowServiceService, shadowHandlers(engine, shadow, config.host.name), this);
     addReflection(this.#server);
   }
 

@@ -1,3 +1,4 @@
+import { realpathSync } from 'node:fs';
 import type {
   QueryRequest,
   RecordRequest,
@@ -20,6 +21,7 @@ const SQL_CHARS_MAX = 65_536;
 export function shadowHandlers(
   engine: AllocationEngine,
   shadow: ShadowStore | undefined,
+  hostName: string | undefined,
 ): Handlers<typeof ShadowServiceService> {
   const store = (): ShadowStore => {
     if (shadow !== undefined) return shadow;
@@ -31,27 +33,39 @@ export function shadowHandlers(
         yield wireSample(sample);
       }
     },
-    record: (request, caller) => record(engine, store(), request, caller),
+    record: (request, caller) => record(engine, store(), { request, caller, hostName }),
     query: (request, caller) => query(store(), request, caller),
     async eraseTenant(request) {
-      await store().erase(soleName(request.tenant, 'tenant'));
+      const tenant = soleName(request.tenant, 'tenant');
+      const own = store().directory;
+      if (request.folder && !isSameFolder(request.folder, own)) {
+        const rule = `must be ${own}, the folder of this service's record`;
+        throw new AllocatorError('INVALID_REQUEST', `folder ${rule}`, { field: 'folder', rule });
+      }
+      await store().erase(tenant);
       return {};
     },
   };
 }
 
-async function record(engine: AllocationEngine, store: ShadowStore, request: RecordRequest, caller: Caller) {
-  const points = clientPoints(request, Date.now());
-  const { host } = await engine.status();
+interface RecordCall {
+  readonly request: RecordRequest;
+  readonly caller: Caller;
+  readonly hostName: string | undefined;
+}
+
+async function record(engine: AllocationEngine, store: ShadowStore, call: RecordCall) {
+  const points = clientPoints(call.request, Date.now());
+  const host = call.hostName ?? (await engine.status()).host.name;
   const ids = new Map<string, string>();
   for (const { guest } of points)
     if (!ids.has(guest)) ids.set(guest, (await engine.getGuest(guest)).facts.id);
   for (const point of points) {
     const guest = ids.get(point.guest) ?? point.guest;
-    const isTaken = store.record({ ...point, guest, host: host.name, axis: 'seconds', flags: ['reported'] });
+    const isTaken = store.record({ ...point, guest, host, axis: 'seconds', flags: ['reported'] });
     if (!isTaken) throw new ShadowError('STORE_UNAVAILABLE', 'The disk is behind and the queue is full');
   }
-  await withCaller(store.flush(), caller);
+  await withCaller(store.flush(), call.caller);
   return { recorded: points.length };
 }
 
@@ -63,9 +77,18 @@ async function* query(store: ShadowStore, { sql = '' }: QueryRequest, caller: Ca
   for await (const arrow of store.query(sql, caller.signal)) yield { arrow: Buffer.from(arrow) };
 }
 
+function isSameFolder(a: string, b: string): boolean {
+  try {
+    return realpathSync(a) === realpathSync(b);
+  } catch {
+    return false; // what is not there is not the one that is written
+  }
+}
+
 /** Wait with the caller: a disk that takes nothing may do so for days. */
 function withCaller(done: Promise<void>, { signal }: Caller): Promise<void> {
   return new Promise((resolve, reject) => {
+    signal.throwIfAborted();
     done.then(resolve, reject);
     signal.addEventListener('abort', () => reject(signal.reason), { once: true });
   });

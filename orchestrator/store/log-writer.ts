@@ -221,12 +221,13 @@ export class LogWriter implements RowQueue {
 
   /**
    * Write what waits and close the segment; resolves with the number of the last closed one once nothing more is added to it.
-   * @throws {ShadowError} STORE_UNAVAILABLE while it is not known where the log goes on
+   * @param isWhole nothing may be left waiting
+   * @throws {ShadowError} STORE_UNAVAILABLE while it is not known where the log goes on, or what must not wait does
    */
-  async roll(): Promise<number> {
+  async roll(isWhole = false): Promise<number> {
     await this.#exclusively(async () => {
-      await this.#commit();
-      if (!this.#isStarted)
+      const isWritten = await this.#commit();
+      if (!this.#isStarted || (isWhole && !isWritten))
         throw new ShadowError('STORE_UNAVAILABLE', this.#reason ?? 'The disk takes nothing');
       await this.#endSegment();
     });

@@ -19,8 +19,8 @@ export interface MaintenanceOptions {
   readonly retention: RetentionPolicy;
   /** With less than this free, files are not merged or rolled up. */
   readonly freeBytesMin: number;
-  /** Close the segment being written. @returns the last closed one */
-  readonly roll: () => Promise<number>;
+  /** Close the segment being written, on `isWhole` only with all that waits. @returns the last closed one */
+  readonly roll: (isWhole: boolean) => Promise<number>;
   /** False while a query may still open files that are no longer listed. */
   readonly mayRemove: () => boolean;
 }
@@ -100,7 +100,8 @@ export class Maintenance {
       const manifest = readManifest(this.#directory);
       const erasing = [...new Set([...manifest.erasing, tenant])];
       await publishManifest(this.#directory, { ...manifest, erasing });
-      await this.#seal();
+      // A row of the tenant that waits for the disk would come after all was erased.
+      await this.#seal(true);
       await this.#eraseTenant(tenant);
     });
   }
@@ -121,8 +122,8 @@ export class Maintenance {
     return done;
   }
 
-  async #seal(): Promise<void> {
-    const last = await this.#options.roll();
+  async #seal(isWhole = false): Promise<void> {
+    const last = await this.#options.roll(isWhole);
     for (let through = this.#sealable(last); through !== undefined; through = this.#sealable(last)) {
       const { files, sealedSequence, damage, orphans } = await this.#worker.ask({ kind: 'seal', through });
       const manifest = readManifest(this.#directory);

@@ -86,7 +86,7 @@ export class DiskShadowStore implements ShadowStore {
       limits: this.#limits,
       retention: options.retention ?? {},
       freeBytesMin: options.freeBytesMin ?? 0,
-      roll: () => this.#writer.roll(),
+      roll: (isWhole) => this.#writer.roll(isWhole),
       mayRemove: () => !this.#reader.isBusy,
     });
     const { maintainEveryMs, onMaintenanceError = () => {} } = options;
@@ -113,6 +113,10 @@ export class DiskShadowStore implements ShadowStore {
     }
   }
 
+  get directory(): string {
+    return this.#directory;
+  }
+
   get status(): WritingStatus {
     return this.#writer.status;
   }
@@ -128,14 +132,10 @@ export class DiskShadowStore implements ShadowStore {
   record(point: ShadowPoint): boolean {
     if (!Number.isFinite(point.atMs)) throw new ShadowError('POINT_REFUSED', 'A point needs a time');
     if (point.inputs !== undefined && point.requestId !== undefined) {
-      const key = `${point.tenant ?? ''}\u0000${point.requestId}`;
-      if (!this.#requests.has(key)) {
-        const { requestId, inputs: params } = point;
-        if (!this.recordInputs({ ...point, requestId, params })) {
-          this.#writer.dropped();
-          return false;
-        }
-        remember(this.#requests, key, true);
+      const { requestId, inputs: params } = point;
+      if (!this.recordInputs({ ...point, requestId, params })) {
+        this.#writer.dropped();
+        return false;
       }
     }
     for (const [i, field] of PROFILE_FIELDS.entries()) this.#values[i] = point.profile[field] ?? Number.NaN;
@@ -182,7 +182,11 @@ export class DiskShadowStore implements ShadowStore {
 
   recordInputs(inputs: RequestInputs): boolean {
     if (!Number.isFinite(inputs.atMs)) throw new ShadowError('POINT_REFUSED', 'A request needs a time');
-    return this.#writer.recordInputs(storedInputs(inputs, this.#rules, this.#access.inputKey));
+    const key = JSON.stringify([inputs.tenant, inputs.guest, inputs.requestId]);
+    if (this.#requests.has(key)) return true;
+    const isTaken = this.#writer.recordInputs(storedInputs(inputs, this.#rules, this.#access.inputKey));
+    if (isTaken) remember(this.#requests, key, true);
+    return isTaken;
   }
 
   flush(): Promise<void> {

@@ -53,7 +53,14 @@ async function startService() {
     shadow,
   };
   const running = await serveOn(config, foundation, { debug() {}, info() {}, warn() {}, error() {} });
-  return { running, client: new ForeshadeClient(config.service.socket) };
+  const client = new ForeshadeClient(config.service.socket);
+  const stop = async (): Promise<void> => {
+    client.close();
+    await running.stop();
+    await shadow.close();
+    await foundation.ledger.close();
+  };
+  return { client, stop };
 }
 
 /** Leave `freeMib` of the disk, by a file of zeros. @returns a way to give the room back */
@@ -66,11 +73,8 @@ function leaveFree(freeMib: number): () => void {
 }
 
 t.test('the service answers and leases go on; recording resumes', { skip: noDisk }, async (t) => {
-  const { running, client } = await startService();
-  t.teardown(async () => {
-    client.close();
-    await running.stop();
-  });
+  const { client, stop } = await startService();
+  t.teardown(stop);
   const record = async () => (await client.ask(client.admin, client.admin.getStatus, {}, ask)).record;
   const rows = async (): Promise<number> => {
     const sql = 'SELECT count(*)::INTEGER AS n FROM shadow';

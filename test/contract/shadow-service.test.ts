@@ -1,5 +1,6 @@
 // Goal: ShadowService takes in what clients saw, whole and durable, and answers questions about all that was recorded.
 // Method: a real server and a real store in a folder of its own, through the generated client; rows are read back by a question.
+import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import { tableFromIPC } from 'apache-arrow';
 import t from 'tap';
@@ -98,7 +99,39 @@ t.test('a tenant is erased while the service runs, over the call and from the co
   t.equal(await runCli(['shadow', 'erase', 'other', '--yes'], io), 0);
   t.equal(said, 'Erased: other\n');
   t.match(await rowsOf(f, 'SELECT tenant FROM shadow'), [{ tenant: 'third' }]);
+  const elsewhere = newStore(t);
+  const stray = { ...io, env: { ...io.env, FORESHADE_STORE: elsewhere.directory } };
+  t.equal(
+    await runCli(['shadow', 'erase', 'third', '--yes'], stray),
+    1,
+    "another's store is not the service's",
+  );
+  const nowhere = { ...io, env: { ...io.env, FORESHADE_STORE: join(directory, 'nowhere') } };
+  t.equal(
+    await runCli(['shadow', 'erase', 'third', '--yes'], nowhere),
+    1,
+    'a store that is not there is not made',
+  );
+  t.match(await rowsOf(f, 'SELECT tenant FROM shadow'), [{ tenant: 'third' }]);
   t.match(await failureOf(call(f.shadow, f.shadow.eraseTenant, {})), { code: status.INVALID_ARGUMENT });
+});
+
+t.test('the input of a request is kept once, whoever brings it', async (t) => {
+  const store = newStore(t);
+  const f = await startFixture({}, store);
+  t.teardown(() => f.close());
+  const params = { rows: { kind: { $case: 'number' as const, number: 7 } } };
+  const requestId = 'r1';
+  store.recordInputs({
+    atMs: AT_MS,
+    requestId,
+    guest: GUEST_ID,
+    host: 'host-a',
+    params: { rows: { kind: 'number', value: 7 } },
+  });
+  const points = [point({ requestId, params }), point({ requestId, params, atMs: AT_MS + 1 })];
+  await call(f.shadow, f.shadow.record, { points });
+  t.equal((await rowsOf(f, 'FROM inputs')).length, 1);
 });
 
 t.test('what is wrong with points is named, point by point, and none is taken', async (t) => {
@@ -168,6 +201,11 @@ t.test('a disk that takes nothing: the call ends with its deadline, the rows wai
     rowsWritten: 0,
     rowsAccepted: 1,
   });
+  t.match(
+    await failureOf(call(f.shadow, f.shadow.eraseTenant, { tenant: 'acme' })),
+    { code: status.UNAVAILABLE },
+    'rows that wait would come after the erasure',
+  );
   isFull = false;
   t.match(await call(f.shadow, f.shadow.record, { points: [point({ atMs: AT_MS + 1 })] }), { recorded: 1 });
   t.equal((await rowsOf(f, 'FROM shadow')).length, 2, 'both are there now');

@@ -401,3 +401,49 @@ t.test('samples of instructions come with the others, at the step the guest is s
     'none unless asked for',
   );
 });
+
+t.test('perf events are switched on for whom it watches, and off again', async (t) => {
+  const clock = new ManualClock();
+  const libvirt = new FakeLibvirt({
+    clock,
+    host: {
+      cpus: 4,
+      memoryKib: 8 * 1024 * 1024,
+      perfEvents: ['instructions', 'cpu_cycles', 'branch_instructions', 'cache_misses'],
+    },
+  });
+  const ref = libvirt.addGuest(SCRIPT);
+  const { telemetry } = createLibvirtAdapter(libvirt, new FakeReadings(libvirt), {
+    clock,
+    switchPerfEvents: true,
+  });
+  const areOn = async (): Promise<string[]> => {
+    const events = await libvirt.getPerfEvents(ref, { live: true });
+    return Object.keys(events).filter((event) => events[event]);
+  };
+  telemetry.watch(ref.uuid, 'full');
+  await clock.advance(2_000);
+  t.ok((await areOn()).includes('instructions'));
+  telemetry.watch(ref.uuid, 'none');
+  await clock.advance(500);
+  t.strictSame(await areOn(), []);
+});
+
+t.test(
+  'a guest that is due while the daemon is away is read when it is back, not a long period later',
+  async (t) => {
+    const clock = new ManualClock();
+    const libvirt = new FakeLibvirt({ clock });
+    const ref = libvirt.addGuest(SCRIPT);
+    const { telemetry } = createLibvirtAdapter(libvirt, new FakeReadings(libvirt), { clock });
+    const times: number[] = [];
+    telemetry.onSample(({ atMs }) => times.push(atMs));
+    telemetry.watch(ref.uuid, 'full', { fullMs: 60_000 });
+    await clock.advance(59_000);
+    libvirt.die();
+    await clock.advance(3_000);
+    libvirt.comeBack();
+    await clock.advance(2_000);
+    t.equal(times.length, 1, 'a second after its return');
+  },
+);

@@ -82,7 +82,7 @@ export interface Point {
   workload?:
     | string
     | undefined;
-  /** The request's production input; kept once a request. */
+  /** The request's production input; kept once a request, after a restart of the service perhaps once more. */
   params: { [key: string]: ParamValue };
   usage:
     | ResourceProfile
@@ -117,7 +117,11 @@ export interface QueryResponse {
 
 export interface EraseTenantRequest {
   /** As its requests name it. */
-  tenant?: string | undefined;
+  tenant?:
+    | string
+    | undefined;
+  /** Folder of the record that is meant: when it is not the service's own, nothing is erased. Empty: the service's own. */
+  folder?: string | undefined;
 }
 
 export interface EraseTenantResponse {
@@ -1231,13 +1235,16 @@ export const QueryResponse: MessageFns<QueryResponse> = {
 };
 
 function createBaseEraseTenantRequest(): EraseTenantRequest {
-  return { tenant: undefined };
+  return { tenant: undefined, folder: undefined };
 }
 
 export const EraseTenantRequest: MessageFns<EraseTenantRequest> = {
   encode(message: EraseTenantRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.tenant !== undefined) {
       writer.uint32(10).string(message.tenant);
+    }
+    if (message.folder !== undefined) {
+      writer.uint32(18).string(message.folder);
     }
     return writer;
   },
@@ -1263,6 +1270,14 @@ export const EraseTenantRequest: MessageFns<EraseTenantRequest> = {
             message.tenant = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.folder = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1276,13 +1291,19 @@ export const EraseTenantRequest: MessageFns<EraseTenantRequest> = {
   },
 
   fromJSON(object: any): EraseTenantRequest {
-    return { tenant: isSet(object.tenant) ? globalThis.String(object.tenant) : undefined };
+    return {
+      tenant: isSet(object.tenant) ? globalThis.String(object.tenant) : undefined,
+      folder: isSet(object.folder) ? globalThis.String(object.folder) : undefined,
+    };
   },
 
   toJSON(message: EraseTenantRequest): unknown {
     const obj: any = {};
     if (message.tenant !== undefined) {
       obj.tenant = message.tenant;
+    }
+    if (message.folder !== undefined) {
+      obj.folder = message.folder;
     }
     return obj;
   },
@@ -1293,6 +1314,7 @@ export const EraseTenantRequest: MessageFns<EraseTenantRequest> = {
   fromPartial(object: DeepPartial<EraseTenantRequest>): EraseTenantRequest {
     const message = createBaseEraseTenantRequest();
     message.tenant = object.tenant ?? undefined;
+    message.folder = object.folder ?? undefined;
     return message;
   },
 };
