@@ -103,8 +103,8 @@ export class SeriesSet {
       `SELECT count(*) FILTER (series IS NULL OR t IS NULL OR NOT isfinite(t)),
          count(*) FILTER (${metrics.map((name) => `isinf(${quoted(name)})`).join(' OR ')}) FROM loaded`,
     );
-    if (bad) throw refused(`${bad} rows have no series or no time`);
-    if (infinite) throw refused(`${infinite} rows have an infinite value of ${metrics.join(' or ')}`);
+    if (bad) throw refused(`rows without a series or a time: ${bad}`);
+    if (infinite) throw refused(`rows with an infinite value of ${metrics.join(' or ')}: ${infinite}`);
     const names = await this.#names();
     if (names.length === 0) throw refused('the set has no rows');
     return { count: names.length, series: this.#seriesOf(metrics, names) };

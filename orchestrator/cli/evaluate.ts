@@ -106,6 +106,7 @@ async function evaluate(io: Io, options: EvaluateOptions): Promise<void> {
     const toGrid = gridder(set, options);
     const plan: EvaluationPlan = options;
     const evaluator = new Evaluator(source, plan);
+    if (io.errIsTerminal) io.err(`reading ${options.data}\n`);
     const { count, series } = await set.read(toGrid.columns);
     const progress = new Progress(io, count);
     for await (const rows of series) {
@@ -222,11 +223,11 @@ class Progress {
 
 function remarks({ tooShort, duplicates, outside }: Evaluation): string[] {
   const lines: (readonly [number, string])[] = [
-    [tooShort, 'series are too short for these windows: left out'],
-    [duplicates, 'rows stand at the time of the row before them: the mean of both counts'],
-    [outside, "rows lie outside of the set's grid: left out"],
+    [tooShort, 'series too short for these windows, left out'],
+    [duplicates, 'rows at the time of the row before them, of which the mean counts'],
+    [outside, "rows outside of the set's grid, left out"],
   ];
-  return lines.filter(([count]) => count > 0).map(([count, text]) => `${count} ${text}`);
+  return lines.filter(([count]) => count > 0).map(([count, text]) => `${text}: ${count}`);
 }
 
 function evaluationDocument(dataset: string, options: EvaluateOptions, result: Evaluation, seconds: number) {

@@ -259,9 +259,10 @@ t.test('help', async (t) => {
 });
 
 t.test('text for people, progress on a terminal', async (t) => {
-  const { code, out, err } = await run(tiny(newSet(TINY), '--baseline', 'seasonal-naive'), true);
+  const folder = newSet(TINY);
+  const { code, out, err } = await run(tiny(folder, '--baseline', 'seasonal-naive'), true);
   t.equal(code, 0);
-  t.equal(err, '\r 50 %  1 of 2 series\r100 %  2 of 2 series\n');
+  t.equal(err, `reading ${folder}\n\r 50 %  1 of 2 series\r100 %  2 of 2 series\n`);
   t.matchSnapshot(out.replace(/[\d.e-]+ (us|s)\b/g, 'N $1'), 'evaluate');
 });
 
@@ -283,8 +284,8 @@ t.test('what does not fit is said', async (t) => {
       /tiny has no metric heat; it has load/,
     ],
     ['words', tiny(newSet('a,0,1\na,10,many\n')), /cannot be read: .*'many'/],
-    ['infinite', tiny(newSet('a,0,1\na,10,inf\n')), /1 rows have an infinite value of load/],
-    ['untimed', tiny(newSet('a,,1\na,nan,2\n')), /2 rows have no series or no time/],
+    ['infinite', tiny(newSet('a,0,1\na,10,inf\n')), /rows with an infinite value of load: 1/],
+    ['untimed', tiny(newSet('a,,1\na,nan,2\n')), /rows without a series or a time: 2/],
     ['too short', tiny(newSet('a,0,1\na,30,1\n')), /2 windows of 2 steps need 5, the longest has 4/],
     ['all missing', tiny(newSet('a,0,1\na,70,\n')), /every value of the windows is missing/],
     ['finer', [...tiny(newSet(TINY)), '--resample', '5'], /--resample 5 is below the set's own step of 10 s/],
@@ -341,12 +342,12 @@ t.test('NaN, gaps, duplicates and rows outside of the grid', async (t) => {
   t.equal(code, 0);
   t.equal(
     err,
-    "1 rows stand at the time of the row before them: the mean of both counts\n1 rows lie outside of the set's grid: left out\n",
+    "rows at the time of the row before them, of which the mean counts: 1\nrows outside of the set's grid, left out: 1\n",
   );
   // 1 - | 4 - | 4 4: forecasts 1 1 and 4 4.
   t.match(JSON.parse(out), { scored: 3, MAE: 1, ND: 3 / 12 });
   const short = await run(tiny(newSet(`${TINY}c,0,1\n`), '--baseline', 'last-value'));
-  t.match(short, { code: 0, err: '1 series are too short for these windows: left out\n' });
+  t.match(short, { code: 0, err: 'series too short for these windows, left out: 1\n' });
 });
 
 t.test('a set in Parquet', async (t) => {
