@@ -6,7 +6,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { ROOT, say } from './steps.mjs';
 
 const node = (...args) => [process.execPath, ...args];
@@ -183,7 +183,7 @@ for (const proof of PROOFS.filter(({ name }) => args.length === 0 || args.includ
     cores: cpus().length,
     results,
   };
-  writeFileSync(join(ROOT, out), `${JSON.stringify(report, null, 2)}\n`);
+  writeFileSync(resolve(ROOT, out), `${JSON.stringify(report, null, 2)}\n`);
 }
 rmSync(folder, { recursive: true, force: true });
 const failed = results.filter(({ passed }) => !passed);
