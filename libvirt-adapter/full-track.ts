@@ -41,7 +41,7 @@ export interface FullReading {
   readonly host: HostReading | undefined;
   readonly pressure?: PressureReading;
   readonly instructions?: InstructionReading;
-  readonly cyclesPerInstruction?: number;
+  readonly hardware?: GuestSample['hardware'];
 }
 
 /** One guest's full samples: turns cumulative readings into rates and says which of them not to trust. */
@@ -109,9 +109,7 @@ export class FullTrack {
       ...(memory !== undefined && { memory }),
       ...(pressure !== undefined && { pressure }),
       ...executedIn(last.instructions, reading.instructions),
-      ...(reading.cyclesPerInstruction !== undefined && {
-        cyclesPerInstruction: reading.cyclesPerInstruction,
-      }),
+      ...(reading.hardware !== undefined && { hardware: reading.hardware }),
       flags,
     };
   }

@@ -1,12 +1,11 @@
-import type { InstructionReading } from '../orchestrator/core/sample.ts';
+import type { GuestSample, InstructionReading } from '../orchestrator/core/sample.ts';
 import type { DomainStatValues } from './domain-stats.ts';
 import { countedBetween, cyclesPerInstruction, type PerfReading, perfReading } from './perf-reading.ts';
 
 /** What the perf events of one guest tell at the end of a step that they saw whole. */
 export interface PerfStep {
   readonly instructions: InstructionReading;
-  /** Over the step; absent where cycles are not counted or nothing was executed. */
-  readonly cyclesPerInstruction?: number;
+  readonly hardware: NonNullable<GuestSample['hardware']>;
 }
 
 /**
@@ -26,9 +25,14 @@ export class PerfTrack {
     if (counted === undefined) this.#run += 1;
     if (counted?.instructions === undefined || now?.instructions === undefined) return undefined;
     const cycles = cyclesPerInstruction(counted);
+    const { branchInstructions, cacheMisses } = counted;
     return {
       instructions: { run: `perf-${this.#run}`, total: now.instructions },
-      ...(cycles !== undefined && { cyclesPerInstruction: cycles }),
+      hardware: {
+        ...(cycles !== undefined && { cyclesPerInstruction: cycles }),
+        ...(branchInstructions !== undefined && { branchInstructions }),
+        ...(cacheMisses !== undefined && { cacheMisses }),
+      },
     };
   }
 

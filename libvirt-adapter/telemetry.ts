@@ -248,7 +248,7 @@ export class LibvirtTelemetry implements Telemetry {
         host: readings?.read(),
         ...(pressure !== undefined && { pressure }),
         ...(instructions !== undefined && { instructions }),
-        ...(step?.cyclesPerInstruction !== undefined && { cyclesPerInstruction: step.cyclesPerInstruction }),
+        ...(step !== undefined && { hardware: step.hardware }),
       });
       if (sample === undefined) return;
       this.#plan.saw(sample, answeredAtMs);

@@ -20,7 +20,6 @@ interface EvaluateOptions {
   readonly resample?: number;
   readonly axis: 'seconds' | 'instructions';
   readonly model?: string;
-  readonly lstm: boolean;
   readonly baseline?: Baseline;
   readonly json?: boolean;
 }
@@ -61,7 +60,7 @@ export function evaluateCommand(io: Io): Command {
     .addOption(
       new Option('--baseline <name>', 'a reference forecast instead of a model')
         .choices(BASELINES)
-        .conflicts('model'),
+        .conflicts(['model', 'lstm']),
     )
     .option('--json', 'print exactly one JSON document on stdout')
     .addHelpText(

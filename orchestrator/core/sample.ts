@@ -91,7 +91,12 @@ export interface GuestSample {
   readonly instructionsAt?: number;
   /** Instructions executed in the period, by class; absent where they are not told apart. */
   readonly classes?: ClassCounts;
-  /** Host cycles by executed instruction over the period, where the host's counters tell both. */
-  readonly cyclesPerInstruction?: number;
+  /** What the host's counters tell of the period; absent where they are not read. */
+  readonly hardware?: {
+    /** Host cycles by executed instruction. */
+    readonly cyclesPerInstruction?: number;
+    readonly branchInstructions?: number;
+    readonly cacheMisses?: number;
+  };
   readonly flags: readonly SampleFlag[];
 }

@@ -19,11 +19,18 @@ import type { ManagedGuest } from './managed-guest.ts';
 /** What the engine writes of the shadow. */
 export type Shadow = Pick<ShadowStore, 'context' | 'layout' | 'recordInputs'>;
 
-/** Metrics of every point: the profile, the instruction classes, the wait for a host CPU, and what an instruction takes. */
-const METRICS = [...PROFILE_COLUMNS, ...CLASS_COLUMNS, 'cpu_delay_fraction', 'cycles_per_instruction'];
+/** Metrics of every point: the profile, the instruction classes, the wait for a host CPU, and the host's counters. */
+const METRICS = [
+  ...PROFILE_COLUMNS,
+  ...CLASS_COLUMNS,
+  'cpu_delay_fraction',
+  'cycles_per_instruction',
+  'branch_instructions',
+  'cache_misses',
+];
 const CLASSES_AT = PROFILE_COLUMNS.length;
 const DELAY_AT = CLASSES_AT + CLASS_COLUMNS.length;
-const CYCLES_AT = DELAY_AT + 1;
+const HARDWARE_AT = DELAY_AT + 1;
 
 /** What a guest's points share until one of these changes. */
 interface Standing {
@@ -77,7 +84,10 @@ export class Recorder {
     for (const [i, name] of INSTRUCTION_CLASSES.entries())
       values[CLASSES_AT + i] = sample.classes?.[name] ?? Number.NaN;
     values[DELAY_AT] = delayFraction(sample);
-    values[CYCLES_AT] = sample.cyclesPerInstruction ?? Number.NaN;
+    const { cyclesPerInstruction, branchInstructions, cacheMisses } = sample.hardware ?? {};
+    values[HARDWARE_AT] = cyclesPerInstruction ?? Number.NaN;
+    values[HARDWARE_AT + 1] = branchInstructions ?? Number.NaN;
+    values[HARDWARE_AT + 2] = cacheMisses ?? Number.NaN;
     this.#layout.append(
       this.#contextOf(sample.cadence, guest),
       sample.atMs,

@@ -56,7 +56,6 @@ try {
   const [served] = (await once(server, 'message')) as [{ address: string; path: string }];
   const p99Ms: Record<Kind, number[]> = { rest: [], query: [], compact: [] };
   const p50Ms: Record<Kind, number[]> = { rest: [], query: [], compact: [] };
-  let disturbances = 0;
   for (let i = -WARM_UP_ROUNDS; i < ROUNDS; i += 1) {
     for (const kind of KINDS) {
       if (i < 0 && kind !== 'rest') continue;
@@ -65,7 +64,7 @@ try {
       const order: LoadOrder = { ...served, requests, calls: GUESTS, inFlight: IN_FLIGHT };
       const { failed, latencyMs } = await ask<LoadReport>(client, order);
       if (failed > 0) throw new Error(`${failed} of ${GUESTS} calls failed`);
-      disturbances = await ask<number>(server, 'rest');
+      await ask(server, 'rest');
       await ask(server, 'release');
       if (i < 0) continue;
       p99Ms[kind].push(quantile(latencyMs, 0.99));
@@ -87,7 +86,7 @@ try {
   const ended = once(server, 'exit');
   server.send('stop');
   await ended;
-  const document = { bench: 'allocate-disturbed', millions: MILLIONS, rounds: ROUNDS, disturbances, ratios };
+  const document = { bench: 'allocate-disturbed', millions: MILLIONS, rounds: ROUNDS, ratios };
   process.stdout.write(`${JSON.stringify({ ...document, p50Ms, p99Ms }, null, 2)}\n`);
 } finally {
   client.kill();

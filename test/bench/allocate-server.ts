@@ -88,53 +88,50 @@ async function serveService(folder: string, guests: number): Promise<Served> {
 /** Quantiles of every guest over all there is: the processor is busy for seconds. */
 const HEAVY = `SELECT guest, ${PROFILE_COLUMNS.map((name) => `approx_quantile(${name}, 0.95)`).join(', ')}
   FROM shadow GROUP BY guest`;
-/** Rows of one segment that is sealed and merged again and again. */
+/** Rows that are sealed and merged while calls are measured: some seconds of work. */
 const COMPACTED_ROWS = 500_000;
+/** Appending is not what is measured, but it takes memory until it is written. */
+const SLICE_ROWS = 50_000;
 
 /** Keeps the record's own processes busy. */
 class Disturbance {
   readonly #shadow: DiskShadowStore;
-  #abort: AbortController | undefined;
+  #abort = new AbortController();
   #done: Promise<void> = Promise.resolve();
-  /** Questions answered, or upkeeps done. */
-  rounds = 0;
 
   constructor(shadow: DiskShadowStore) {
     this.#shadow = shadow;
   }
 
-  begin(kind: 'query' | 'compact'): void {
+  /** Resolves when the record's process is at work. */
+  async begin(kind: 'query' | 'compact'): Promise<void> {
     this.#abort = new AbortController();
     const { signal } = this.#abort;
-    this.#done = this.#keep(kind, signal).catch((error: unknown) => {
+    if (kind === 'compact') await this.#append();
+    const work = kind === 'query' ? this.#ask(signal) : this.#shadow.maintain();
+    this.#done = work.catch((error: unknown) => {
       if (!signal.aborted) throw error;
     });
   }
 
-  async end(): Promise<number> {
-    this.#abort?.abort();
+  async end(): Promise<void> {
+    this.#abort.abort();
     await this.#done;
-    return this.rounds;
   }
 
-  async #keep(kind: 'query' | 'compact', signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      if (kind === 'query') for await (const _ of this.#shadow.query(HEAVY, signal));
-      else await this.#compact();
-      this.rounds += 1;
-    }
+  async #ask(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) for await (const _ of this.#shadow.query(HEAVY, signal));
   }
 
-  async #compact(): Promise<void> {
+  async #append(): Promise<void> {
     const layout = this.#shadow.layout(PROFILE_COLUMNS);
     const context = this.#shadow.context({ guest: 'compacted', host: 'h1', axis: 'seconds' });
     const values = new Float64Array(PROFILE_COLUMNS.length);
-    // Appending is the service's work, not the compaction's: in slices, as samples come.
     for (let i = 0; i < COMPACTED_ROWS; i += 1) {
       layout.append(context, 1.7e12 + i, 1000, Number.NaN, 0, values.fill(Math.random()));
-      if (i % 10_000 === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+      if (i % SLICE_ROWS === 0) await this.#shadow.flush();
     }
-    await this.#shadow.maintain();
+    await this.#shadow.flush();
   }
 }
 
@@ -180,10 +177,11 @@ process.on('message', async (order) => {
     await served.release();
     process.send?.('released');
   } else if (order === 'query' || order === 'compact') {
-    disturbance?.begin(order);
+    await disturbance?.begin(order);
     process.send?.('begun');
   } else if (order === 'rest') {
-    process.send?.(await disturbance?.end());
+    await disturbance?.end();
+    process.send?.('rested');
   } else process.exit(0);
 });
 process.on('disconnect', () => process.exit(0));

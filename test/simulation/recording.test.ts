@@ -42,6 +42,8 @@ t.test('each sample stands beside its request and what was granted', async (t) =
     cut.every((row) => row.cpu_millicores >= 0.97 * row.granted_cpu_millicores),
     'and only such a use',
   );
+  const atLimit = ofA.filter((row) => row.cpu_millicores >= 0.97 * row.granted_cpu_millicores);
+  t.equal(atLimit.length, cut.length, 'and every one');
   const idle = rows.filter((row) => row.guest !== lease.guest);
   t.notOk(idle.some((row) => String((row as { flags?: unknown }).flags).includes('censored')));
 });

@@ -330,6 +330,7 @@ t.test('wrong usage is 2', async (t) => {
     tiny(folder, '--axis', 'instructions'),
     tiny(folder, '--baseline', 'oracle'),
     tiny(folder, '--baseline', 'last-value', '--model', 'm1'),
+    tiny(folder, '--baseline', 'last-value', '--no-lstm'),
   ])
     t.match(await run(args), { code: 2, out: '', err: /See: foreshade evaluate/ }, args.slice(10).join(' '));
 });
