@@ -128,26 +128,27 @@ t.test('no file is read but the sealed ones', async (t) => {
 
 t.test('nothing is written, attached, loaded or set', async (t) => {
   const { store, directory } = await newSecretive(t);
+  const made = join(directory, 'work', 'x');
   const files = (): string =>
     spawnSync('find', [directory, '-type', 'f', '-printf', '%p %s\n'], { encoding: 'utf8' }).stdout;
   const before = files();
   for (const sql of [
-    `COPY (SELECT 1) TO '${directory}/work/x.csv'`,
-    `EXPLAIN ANALYZE COPY (SELECT 1) TO '${directory}/work/x.csv'`,
-    `EXPLAIN (ANALYZE) COPY (SELECT 1) TO '${directory}/work/x.csv'`,
-    `EXPLAIN (FORMAT json, ANALYZE true) COPY (SELECT 1) TO '${directory}/work/x.csv'`,
-    `EXPLAIN ANALYZE EXPLAIN ANALYZE COPY (SELECT 1) TO '${directory}/work/x.csv'`,
-    `explain /* */ analyze COPY (SELECT 1) TO '${directory}/work/x.csv'`,
+    `COPY (SELECT 1) TO '${made}.csv'`,
+    `EXPLAIN ANALYZE COPY (SELECT 1) TO '${made}.csv'`,
+    `EXPLAIN (ANALYZE) COPY (SELECT 1) TO '${made}.csv'`,
+    `EXPLAIN (FORMAT json, ANALYZE true) COPY (SELECT 1) TO '${made}.csv'`,
+    `EXPLAIN ANALYZE EXPLAIN ANALYZE COPY (SELECT 1) TO '${made}.csv'`,
+    `explain /* */ analyze COPY (SELECT 1) TO '${made}.csv'`,
     'EXPLAIN ANALYZE DROP VIEW shadow',
     'EXPLAIN ANALYZE DELETE FROM log_contexts',
     'WITH gone AS (DELETE FROM log_contexts RETURNING *) SELECT * FROM gone',
     'INSERT INTO log_inputs (name) VALUES (1)',
-    `EXPORT DATABASE '${directory}/work/x'`,
-    `ATTACH '${directory}/work/x.db'`,
+    `EXPORT DATABASE '${made}'`,
+    `ATTACH '${made}.db'`,
     "ATTACH '/etc/passwd' AS x",
     'INSTALL httpfs',
     'LOAD httpfs',
-    `LOAD '${directory}/work/x.duckdb_extension'`,
+    `LOAD '${made}.duckdb_extension'`,
     'SET enable_external_access = true',
     "SET allowed_directories = ['/']",
     'SET threads = 64',
