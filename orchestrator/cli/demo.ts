@@ -24,10 +24,16 @@ export function demoCommand(io: Io): Command {
     )
     .action(async (flags: Flags) => {
       const { runDemo } = await import('../demo/demo.ts');
+      const { logFileIn } = await import('../demo/stage.ts');
       const stateDir = flags.stateDir ?? mkdtempSync(join(tmpdir(), 'foreshade-demo-'));
       try {
         const tell = (text: string): void => (flags.json ? io.err : io.out)(`${text}\n`);
         const report = await runDemo({ stateDir, ablate: flags.ablate ?? false, tell });
+        tell(
+          flags.stateDir === undefined
+            ? 'The lab and its logs are gone; --state-dir keeps them.'
+            : `The service's log: ${logFileIn(stateDir)}`,
+        );
         if (flags.json) io.out(`${JSON.stringify(report)}\n`);
       } finally {
         if (flags.stateDir === undefined) rmSync(stateDir, { recursive: true, force: true });

@@ -47,7 +47,7 @@ export async function runDemo(options: DemoOptions): Promise<DemoReport> {
     tell(`\n${comparisonText(comparison)}\n`);
     const bars = barsOf(history, requests, comparison);
     const seconds = (performance.now() - began) / 1000;
-    tell(`${barsText(bars)}\n\n${seconds.toFixed(0)} s in all. The service's log: ${stage.logFile}`);
+    tell(`${barsText(bars)}\n\n${seconds.toFixed(0)} s in all.`);
     return { forecaster: ablate ? 'constant' : 'parametric', history, requests, comparison, bars, seconds };
   } finally {
     await stage.close();

@@ -22,6 +22,11 @@ const IDLE_MS = 7_000;
 /** Guests of the demonstration,one per way of allocating, so that none inherits another's sizes. */
 export const GUESTS = { foreshade: 'lab-1', fixed: 'lab-2', reactive: 'lab-3' } as const;
 
+/** Where the service of a stage writes its log. */
+export function logFileIn(stateDir: string): string {
+  return join(stateDir, 'service.log');
+}
+
 /** The lab, the service and a client of it, all real. */
 export interface Stage {
   readonly lab: Lab;
@@ -57,7 +62,7 @@ export async function setStage(options: {
     });
     undo.push(() => lab.down());
     const socket = join(stateDir, 'foreshade.sock');
-    const logFile = join(stateDir, 'service.log');
+    const logFile = logFileIn(stateDir);
     const running = await startService(lab, { stateDir, socket, logFile, ablate });
     undo.push(() => running.stop());
     const libvirt = await NativeLibvirt.open(lab.uri);
