@@ -1,4 +1,4 @@
-import { linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { AllocatorError } from './core/errors.ts';
 
@@ -20,8 +20,8 @@ export class StateLock {
     try {
       for (let tries = 0; tries < 2; tries += 1) {
         if (tryLink(mine, path)) return new StateLock(path);
-        const [pid = 0, ticks = 0] = readFileSync(path, 'utf8').trim().split(' ').map(Number);
-        if (startTicks(pid) === ticks) {
+        const pid = StateLock.holder(directory);
+        if (pid !== undefined) {
           throw new AllocatorError(
             'STATE_CONFLICT',
             `${directory} is in use by process ${pid}: one service per state folder`,
@@ -36,6 +36,14 @@ export class StateLock {
     } finally {
       rmSync(mine, { force: true });
     }
+  }
+
+  /** The live process that holds a folder; undefined when none does. */
+  static holder(directory: string): number | undefined {
+    const path = join(directory, 'lock');
+    if (!existsSync(path)) return undefined;
+    const [pid = 0, ticks = 0] = readFileSync(path, 'utf8').trim().split(' ').map(Number);
+    return startTicks(pid) === ticks ? pid : undefined;
   }
 
   release(): void {

@@ -9,6 +9,7 @@ import { SCORED_LEVELS } from '../../models/evaluate/scores.ts';
 import type { ForecasterSource } from '../../models/evaluate/series-forecaster.ts';
 import { AllocatorError } from '../core/errors.ts';
 import { type Io, printAnswer } from './io.ts';
+import { Progress } from './progress.ts';
 import { facts } from './table.ts';
 
 interface EvaluateOptions {
@@ -107,11 +108,13 @@ async function evaluate(io: Io, options: EvaluateOptions): Promise<void> {
     const evaluator = new Evaluator(source, plan);
     if (io.errIsTerminal) io.err(`reading ${options.data}\n`);
     const { count, series } = await set.read(toGrid.columns);
-    const progress = new Progress(io, count);
+    const progress = new Progress(io);
+    let done = 0;
     for await (const rows of series) {
       io.signal.throwIfAborted();
       evaluator.add(toGrid.grid(rows));
-      progress.step();
+      done += 1;
+      progress.tell(done / count, `${done} of ${count} series`);
     }
     progress.end();
     const result = evaluator.finish();
@@ -193,31 +196,6 @@ function instructionColumn(
     'INVALID_REQUEST',
     `${name} counts no instructions: it has neither a metric "instructions" nor one that profile maps to instructions_per_s`,
   );
-}
-
-/** Tells a terminal how many series are done, with each percent. */
-class Progress {
-  readonly #io: Io;
-  readonly #count: number;
-  #done = 0;
-  #percent = -1;
-
-  constructor(io: Io, count: number) {
-    this.#io = io;
-    this.#count = count;
-  }
-
-  step(): void {
-    this.#done += 1;
-    const percent = Math.floor((this.#done / this.#count) * 100);
-    if (!this.#io.errIsTerminal || percent === this.#percent) return;
-    this.#percent = percent;
-    this.#io.err(`\r${String(percent).padStart(3)} %  ${this.#done} of ${this.#count} series`);
-  }
-
-  end(): void {
-    if (this.#percent >= 0) this.#io.err('\n');
-  }
 }
 
 function remarks({ tooShort, duplicates, outside }: Evaluation): string[] {

@@ -1,12 +1,12 @@
-import { closeSync, openSync, writeFileSync } from 'node:fs';
-import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError } from 'commander';
 import { DEFAULT_CONFIG_PATH, loadConfig } from '../config.ts';
 import { PROFILE_FIELDS, type ProfileField } from '../core/profile.ts';
 import { PROFILE_COLUMNS } from '../core/shadow.ts';
 import type { ReplayResult } from '../replay/replay.ts';
 import type { Stretch, StretchChoice } from '../replay/stretch.ts';
+import { DecisionFile } from './decision-file.ts';
 import { type Io, printAnswer, Unsuccessful } from './io.ts';
+import { Progress } from './progress.ts';
 import { localTime, parseDurationMs, parseTimeMs } from './quantities.ts';
 import { facts } from './table.ts';
 
@@ -125,7 +125,7 @@ async function replay(io: Io, directory: string, options: ReplayOptions): Promis
       speed: options.speed,
       forecastEveryMs: options.forecastEvery,
       sink: (text) => file.write(text),
-      onProgress: (fraction, atMs) => progress.tell(fraction, atMs),
+      onProgress: (fraction, atMs) => progress.tell(fraction, localTime(Math.floor(atMs))),
     }).run(io.signal);
     progress.end();
     file.close();
@@ -146,76 +146,6 @@ function choiceOf({ from, to, host, guest, usage }: ReplayOptions): StretchChoic
     ...(guest !== undefined && { guests: guest }),
     ...(usage !== undefined && { usage }),
   };
-}
-
-/** Text gathered before it is written, when nobody waits for each line. */
-const WRITE_CHARS = 65_536;
-
-/** Where the decisions go. */
-class DecisionFile {
-  readonly #emit: (text: string) => void;
-  readonly #file: number | undefined;
-  readonly #gathered: number;
-  #text = '';
-  #isOpen = true;
-
-  /** @throws {Error} when the file cannot be written */
-  constructor(io: Io, { out, json, speed }: ReplayOptions) {
-    const file = out === undefined ? undefined : opened(resolve(out));
-    this.#file = file;
-    this.#gathered = speed === Number.POSITIVE_INFINITY ? WRITE_CHARS : 0;
-    if (file !== undefined) this.#emit = (text) => writeFileSync(file, text);
-    else this.#emit = json ? () => {} : io.out;
-  }
-
-  write(text: string): void {
-    this.#text += text;
-    if (this.#text.length >= this.#gathered) this.#flush();
-  }
-
-  close(): void {
-    if (!this.#isOpen) return;
-    this.#isOpen = false;
-    try {
-      this.#flush();
-    } finally {
-      if (this.#file !== undefined) closeSync(this.#file);
-    }
-  }
-
-  #flush(): void {
-    if (this.#text !== '') this.#emit(this.#text);
-    this.#text = '';
-  }
-}
-
-function opened(path: string): number {
-  try {
-    return openSync(path, 'w');
-  } catch (cause) {
-    throw new Error(`${path} cannot be written: ${(cause as Error).message}`, { cause });
-  }
-}
-
-/** Tells a terminal how far it has come, on one line that changes with each percent. */
-class Progress {
-  readonly #io: Io;
-  #percent = -1;
-
-  constructor(io: Io) {
-    this.#io = io;
-  }
-
-  tell(fraction: number, atMs: number): void {
-    const percent = Math.floor(fraction * 100);
-    if (!this.#io.errIsTerminal || percent === this.#percent) return;
-    this.#percent = percent;
-    this.#io.err(`\r${String(percent).padStart(3)} %  ${localTime(Math.floor(atMs))}`);
-  }
-
-  end(): void {
-    if (this.#percent >= 0) this.#io.err('\n');
-  }
 }
 
 function resultDocument({ host, fromMs, guests }: Stretch, result: ReplayResult) {

@@ -55,18 +55,19 @@ export interface RequestInputs {
   readonly params: Params;
 }
 
-const snake = (name: string): string =>
+/** A name of the core as columns and documents have it. */
+export const snakeCase = (name: string): string =>
   name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`).replaceAll('-', '_');
 
 /** Column of each field of a profile, in the order of `PROFILE_FIELDS`. */
-export const PROFILE_COLUMNS: readonly string[] = PROFILE_FIELDS.map(snake);
+export const PROFILE_COLUMNS: readonly string[] = PROFILE_FIELDS.map(snakeCase);
 /** Column of each class: instructions executed in the step. */
 export const CLASS_COLUMNS: readonly string[] = INSTRUCTION_CLASSES.map(
-  (name) => `instructions_${snake(name)}`,
+  (name) => `instructions_${snakeCase(name)}`,
 );
 /** Fields of an entitlement that are kept with a point, and their columns. */
 export const GRANTED_FIELDS = [...ENTITLEMENT_FIELDS, 'vcpuCount'] as const;
-export const GRANTED_COLUMNS: readonly string[] = GRANTED_FIELDS.map((name) => `granted_${snake(name)}`);
+export const GRANTED_COLUMNS: readonly string[] = GRANTED_FIELDS.map((name) => `granted_${snakeCase(name)}`);
 
 /** The bits of flags as the log has them. */
 export function flagBits(flags: readonly ShadowFlag[]): number {

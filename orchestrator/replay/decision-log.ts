@@ -3,7 +3,7 @@ import type { Decision } from '../core/engine.ts';
 import type { AllocatorError } from '../core/errors.ts';
 import type { Lease, PredictedNeed } from '../core/lease.ts';
 import { type Entitlement, PROFILE_FIELDS, type ResourceProfile } from '../core/profile.ts';
-import { GRANTED_FIELDS } from '../core/shadow.ts';
+import { GRANTED_FIELDS, snakeCase } from '../core/shadow.ts';
 import type { RecordedRequest } from './shadow-rows.ts';
 
 /** What was written, by kind of record. */
@@ -122,14 +122,12 @@ export class DecisionLog {
   }
 }
 
-const snake = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-
 /** The fields in their one order, whatever order the object has them in. */
 function inOrder<F extends string>(
   fields: readonly F[],
   values: Readonly<Partial<Record<F, unknown>>>,
 ): Record<string, unknown> {
-  return Object.fromEntries(fields.map((field) => [snake(field), values[field]]));
+  return Object.fromEntries(fields.map((field) => [snakeCase(field), values[field]]));
 }
 
 const entitlementDocument = (entitlement: Entitlement) => inOrder(GRANTED_FIELDS, entitlement);

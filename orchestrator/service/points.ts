@@ -2,7 +2,7 @@ import type { ResourceProfile as WireProfile } from '../../proto/gen/foreshade/v
 import type { Point, RecordRequest } from '../../proto/gen/foreshade/v1/shadow.ts';
 import type { ResourceProfile } from '../core/profile.ts';
 import { INSTRUCTION_CLASSES, type InstructionClass } from '../core/sample.ts';
-import type { ShadowPoint } from '../core/shadow.ts';
+import { type ShadowPoint, snakeCase } from '../core/shadow.ts';
 import { optionalName, paramsOf, requiredName } from './requests.ts';
 import { Violations } from './validation.ts';
 
@@ -59,7 +59,7 @@ function profileOf(usage: WireProfile | undefined, violations: Violations): Reso
   if (vcpuCount !== undefined) violations.add('usage.vcpu_count', 'is no usage');
   for (const [field, value] of Object.entries(measured)) {
     if (value === undefined || (Number.isFinite(value) && value >= 0)) continue;
-    violations.add(`usage.${snake(field)}`, `must be a finite number, 0 or more; got ${value}`);
+    violations.add(`usage.${snakeCase(field)}`, `must be a finite number, 0 or more; got ${value}`);
   }
   return Object.fromEntries(Object.entries(measured).filter(([, value]) => value !== undefined));
 }
@@ -75,8 +75,4 @@ function classesOf(
     else if (count < 0) violations.add(`instructions["${name}"]`, `must be 0 or more; got ${count}`);
   }
   return entries.length === 0 ? undefined : wire;
-}
-
-function snake(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }

@@ -1,9 +1,9 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { AllocatorError } from '../core/errors.ts';
 import { type LogDamage, ShadowError } from '../core/shadow.ts';
 import { StateLock } from '../state-lock.ts';
-import { isUnwritable, textOf } from './files.ts';
+import { isUnwritable } from './files.ts';
 import { heldInputKey, keepInputKey, newInputKey } from './input-rules.ts';
 import { LOG_FOLDER, SEALED_FOLDER, WORK_FOLDER } from './layout.ts';
 import { cutTorn, type LogEnd, listSegments, readEnd, segmentName } from './log-segments.ts';
@@ -99,19 +99,9 @@ function endOf(directory: string): LogEnd {
 
 /** A lock that could not be taken for want of room may be another's all the same. */
 function refuseSecondWriter(directory: string): void {
-  const [pid = 0, ticks = 0] = (textOf(join(directory, 'lock')) ?? '').trim().split(' ').map(Number);
-  if (startTicks(pid) !== ticks) return;
+  const pid = StateLock.holder(directory);
+  if (pid === undefined) return;
   throw new ShadowError('STORE_IN_USE', `${directory} is in use by process ${pid}: a store has one writer`);
-}
-
-/** When a process started, as StateLock has it. NaN: no such process. */
-function startTicks(pid: number): number {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]);
-  } catch {
-    return Number.NaN;
-  }
 }
 
 /** What a cut-off seal, merge or query left: no reader knows it. */

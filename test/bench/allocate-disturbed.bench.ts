@@ -1,15 +1,12 @@
 // Allocate's latency while a heavy question over the record of samples runs, and while the record is sealed and merged, against
 // the same without: p99 of a round, in interleaved rounds from one client process with few calls in flight, as clients have
 // them. The server is that of the Allocate bench, its record FORESHADE_SAMPLES million rows. Prints one JSON document.
-import { type ChildProcess, fork } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { AllocateRequest } from '../../proto/gen/foreshade/v1/allocation.ts';
 import { recordFigure } from '../figures.ts';
+import { allocateRequest, ask, start, stop } from './allocate-load.ts';
 import type { LoadOrder, LoadReport } from './grpc-load.ts';
 import { fillStore } from './store-fill.ts';
 
@@ -22,37 +19,16 @@ const RATIO_MAX = 1.2;
 const KINDS = ['rest', 'query', 'compact'] as const;
 type Kind = (typeof KINDS)[number];
 
-const program = (name: string): string => fileURLToPath(new URL(`./${name}.js`, import.meta.url));
-
-async function ask<T>(child: ChildProcess, order: unknown): Promise<T> {
-  const answer = once(child, 'message');
-  child.send(order as string);
-  return (await answer)[0] as T;
-}
-
-function request(guest: number): string {
-  const message = AllocateRequest.encode({
-    requestId: randomUUID(),
-    tenant: 'acme',
-    workload: 'encode',
-    guest: `guest-${guest}`,
-    params: { input_mib: { kind: { $case: 'number', number: 64 } } },
-    priority: 2,
-    ttlMs: 600_000,
-  }).finish();
-  return Buffer.from(message).toString('base64');
-}
-
 function quantile(values: readonly number[], level: number): number {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor(level * sorted.length))] ?? Number.NaN;
 }
 
 const folder = mkdtempSync(join(tmpdir(), 'fs-disturbed-'));
-const client = fork(program('grpc-load'));
+const client = start('grpc-load');
 try {
   await fillStore(join(folder, 'shadow'), MILLIONS * 1e6);
-  const server = fork(program('allocate-server'), ['service', String(GUESTS), folder]);
+  const server = start('allocate-server', ['service', String(GUESTS), folder]);
   const [served] = (await once(server, 'message')) as [{ address: string; path: string }];
   const p99Ms: Record<Kind, number[]> = { rest: [], query: [], compact: [] };
   const p50Ms: Record<Kind, number[]> = { rest: [], query: [], compact: [] };
@@ -60,7 +36,7 @@ try {
     for (const kind of KINDS) {
       if (i < 0 && kind !== 'rest') continue;
       if (kind !== 'rest') await ask(server, kind);
-      const requests = Array.from({ length: GUESTS }, (_, guest) => request(guest));
+      const requests = Array.from({ length: GUESTS }, (_, guest) => allocateRequest(guest));
       const order: LoadOrder = { ...served, requests, calls: GUESTS, inFlight: IN_FLIGHT };
       const { failed, latencyMs } = await ask<LoadReport>(client, order);
       if (failed > 0) throw new Error(`${failed} of ${GUESTS} calls failed`);
@@ -83,9 +59,7 @@ try {
       return [kind, ratio];
     }),
   );
-  const ended = once(server, 'exit');
-  server.send('stop');
-  await ended;
+  await stop(server);
   const document = { bench: 'allocate-disturbed', millions: MILLIONS, rounds: ROUNDS, ratios };
   process.stdout.write(`${JSON.stringify({ ...document, p50Ms, p99Ms }, null, 2)}\n`);
 } finally {

@@ -3,12 +3,10 @@
 // in flight. CPU is user + system of the server's process, all threads, the fake hypervisor's own work included. A round asks once
 // for each guest, every call with a request_id of its own; releases happen between rounds and are not measured. Sampling is a
 // cost by the guest and the second, and set as slow as it goes. Prints one JSON document.
-import { type ChildProcess, fork } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
-import { AllocateRequest } from '../../proto/gen/foreshade/v1/allocation.ts';
 import { recordFigure } from '../figures.ts';
+import { allocateRequest, ask, start, stop } from './allocate-load.ts';
 import type { LoadOrder, LoadReport } from './grpc-load.ts';
 
 const GUESTS = Number(process.env.FORESHADE_BENCH_GUESTS ?? 1000);
@@ -17,8 +15,6 @@ const ROUNDS = Number(process.env.FORESHADE_BENCH_ROUNDS ?? 5);
 const WARM_UP_ROUNDS = 12;
 const IN_FLIGHT = 16;
 const RATIO_MAX = 3;
-
-const program = (name: string): string => fileURLToPath(new URL(`./${name}.js`, import.meta.url));
 
 interface Server {
   readonly process: ChildProcess;
@@ -31,34 +27,10 @@ interface Round {
   readonly callsPerS: number;
 }
 
-async function ask<T>(child: ChildProcess, order: unknown): Promise<T> {
-  const answer = once(child, 'message');
-  child.send(order as string);
-  return (await answer)[0] as T;
-}
-
-async function start(kind: string, guests: number): Promise<Server> {
-  const child = fork(program('allocate-server'), [kind, String(guests)]);
+async function startServer(kind: string, guests: number): Promise<Server> {
+  const child = start('allocate-server', [kind, String(guests)]);
   const [served] = (await once(child, 'message')) as [{ address: string; path: string }];
   return { process: child, ...served };
-}
-
-/** An ordinary request: three parameters, a priority and a time to live. */
-function request(guest: number): string {
-  const message = AllocateRequest.encode({
-    requestId: randomUUID(),
-    tenant: 'acme',
-    workload: 'encode',
-    guest: `guest-${guest}`,
-    params: {
-      input_mib: { kind: { $case: 'number', number: 64 } },
-      level: { kind: { $case: 'number', number: 9 } },
-      mode: { kind: { $case: 'category', category: 'fast' } },
-    },
-    priority: 2,
-    ttlMs: 600_000,
-  }).finish();
-  return Buffer.from(message).toString('base64');
 }
 
 async function cpuUsAt(server: Server, moment: 'begin' | 'end'): Promise<number> {
@@ -67,7 +39,7 @@ async function cpuUsAt(server: Server, moment: 'begin' | 'end'): Promise<number>
 }
 
 async function round(client: ChildProcess, server: Server): Promise<Round> {
-  const requests = Array.from({ length: GUESTS }, (_, i) => request(i));
+  const requests = Array.from({ length: GUESTS }, (_, i) => allocateRequest(i));
   const { address, path } = server;
   const order: LoadOrder = { address, path, requests, calls: GUESTS, inFlight: IN_FLIGHT };
   const before = await cpuUsAt(server, 'begin');
@@ -83,7 +55,7 @@ function median(values: readonly number[]): number {
 }
 
 async function compare(client: ChildProcess) {
-  const servers = { echo: await start('echo', 0), allocate: await start('service', GUESTS) };
+  const servers = { echo: await startServer('echo', 0), allocate: await startServer('service', GUESTS) };
   try {
     const rounds: { readonly echo: Round; readonly allocate: Round }[] = [];
     for (let i = -WARM_UP_ROUNDS; i < ROUNDS; i += 1) {
@@ -102,15 +74,11 @@ async function compare(client: ChildProcess) {
     });
     return { guests: GUESTS, inFlight: IN_FLIGHT, ratio, rounds };
   } finally {
-    for (const { process } of Object.values(servers)) {
-      const ended = once(process, 'exit');
-      process.send('stop');
-      await ended;
-    }
+    for (const { process } of Object.values(servers)) await stop(process);
   }
 }
 
-const client = fork(program('grpc-load'));
+const client = start('grpc-load');
 const result = await compare(client);
 client.kill();
 process.stdout.write(`${JSON.stringify(result, null, 2)}\n`);

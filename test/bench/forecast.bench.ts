@@ -2,7 +2,8 @@
 // Prints one JSON document; times in microseconds, best of five interleaved rounds.
 import type { Outcome } from '../../orchestrator/core/forecast.ts';
 import { ParametricForecaster } from '../../orchestrator/forecast/parametric-forecaster.ts';
-import { hiddenWorkload, outcomeOf, randomFrom, requestOf, sampleOf } from '../unit/hidden-workload.ts';
+import { randomFrom } from '../random.ts';
+import { hiddenWorkload, outcomeOf, requestOf, sampleOf } from '../unit/hidden-workload.ts';
 
 const ROUNDS = 5;
 const CALLS = { forecast: 2000, forecastColdStart: 2000, observe: 2000, learn: 40, calibration: 200 };

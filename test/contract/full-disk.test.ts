@@ -2,8 +2,7 @@
 // room. Method: a real service, ledger and store on a tmpfs of a few MiB over the fake hypervisor; a filler takes the room.
 // It needs root.
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { tableFromIPC } from 'apache-arrow';
@@ -19,23 +18,13 @@ import { DiskShadowStore } from '../../orchestrator/store/store.ts';
 import { storeOptions } from '../../orchestrator/store-options.ts';
 import { LeaseState } from '../../proto/gen/foreshade/v1/allocation.ts';
 import { Mode } from '../../proto/gen/foreshade/v1/resources.ts';
+import { mountSmallDisk } from '../tmpfs.ts';
 
 const DISK_MIB = 96;
 const MIB = 1024 * 1024;
 const ask = { timeoutMs: 15_000 };
 
-const root = mkdtempSync(join(tmpdir(), 'fs-full-'));
-const disk = join(root, 'disk');
-mkdirSync(disk);
-const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${DISK_MIB}m`, 'tmpfs', disk], {
-  encoding: 'utf8',
-});
-const noDisk =
-  mounted.status === 0 ? false : `no tmpfs may be mounted here: ${mounted.error ?? mounted.stderr}`;
-t.teardown(() => {
-  if (noDisk === false) spawnSync('umount', ['-l', disk]);
-  rmSync(root, { recursive: true, force: true });
-});
+const { root, path: disk, missing: noDisk } = mountSmallDisk(t, DISK_MIB);
 
 async function startService() {
   const config = parseConfig(

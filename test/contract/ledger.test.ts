@@ -15,7 +15,7 @@ import type { LeaseLedger } from '../../orchestrator/core/ports.ts';
 import { LmdbLedger } from '../../orchestrator/ledger/lmdb-ledger.ts';
 import { MemoryLedger } from '../../orchestrator/ledger/memory-ledger.ts';
 import { recordFigure } from '../figures.ts';
-import { randomFrom } from '../unit/hidden-workload.ts';
+import { randomFrom } from '../random.ts';
 import { LANES, laneKeys } from './ledger-writer.ts';
 import { afterPowerLoss, buildTracer, readTrace, type TraceEvent } from './write-trace.ts';
 

@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import { tableFromIPC } from 'apache-arrow';
 import t from 'tap';
-import { runCli } from '../../orchestrator/cli/program.ts';
 import type { LogDisk } from '../../orchestrator/store/log-writer.ts';
 import type { Point } from '../../proto/gen/foreshade/v1/shadow.ts';
+import { runCaptured } from '../run-cli.ts';
 import { newFolder, newStore } from '../unit/store-fixture.ts';
 import { GUEST_ID } from './engine-double.ts';
 import { call, detailsOf, type Fixture, failureOf, startFixture } from './service-fixture.ts';
@@ -87,29 +87,17 @@ t.test('a tenant is erased while the service runs, over the call and from the co
     { tenant: 'other' },
     { tenant: 'third' },
   ]);
-  let said = '';
-  const io = {
-    out: (text: string) => {
-      said += text;
-    },
-    err: (text: string) => t.comment(text),
-    env: { FORESHADE_SOCKET: f.config.service.socket, FORESHADE_STORE: directory },
-    signal: new AbortController().signal,
+  const erase = (tenant: string, store: string) => {
+    const env = { FORESHADE_SOCKET: f.config.service.socket, FORESHADE_STORE: store };
+    return runCaptured(['shadow', 'erase', tenant, '--yes'], { env });
   };
-  t.equal(await runCli(['shadow', 'erase', 'other', '--yes'], io), 0);
-  t.equal(said, 'Erased: other\n');
+  t.match(await erase('other', directory), { code: 0, out: 'Erased: other\n' });
   t.match(await rowsOf(f, 'SELECT tenant FROM shadow'), [{ tenant: 'third' }]);
   const elsewhere = newStore(t);
-  const stray = { ...io, env: { ...io.env, FORESHADE_STORE: elsewhere.directory } };
-  t.equal(
-    await runCli(['shadow', 'erase', 'third', '--yes'], stray),
-    1,
-    "another's store is not the service's",
-  );
-  const nowhere = { ...io, env: { ...io.env, FORESHADE_STORE: join(directory, 'nowhere') } };
-  t.equal(
-    await runCli(['shadow', 'erase', 'third', '--yes'], nowhere),
-    1,
+  t.match(await erase('third', elsewhere.directory), { code: 1 }, "another's store is not the service's");
+  t.match(
+    await erase('third', join(directory, 'nowhere')),
+    { code: 1 },
     'a store that is not there is not made',
   );
   t.match(await rowsOf(f, 'SELECT tenant FROM shadow'), [{ tenant: 'third' }]);

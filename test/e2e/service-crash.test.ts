@@ -18,7 +18,7 @@ import type { Guest } from '../../proto/gen/foreshade/v1/admin.ts';
 import { type Lease, LeaseState } from '../../proto/gen/foreshade/v1/allocation.ts';
 import { Mode, Priority } from '../../proto/gen/foreshade/v1/resources.ts';
 import { recordFigure } from '../figures.ts';
-import { randomFrom } from '../unit/hidden-workload.ts';
+import { randomFrom } from '../random.ts';
 import { readSizes, type Sizes, sameSize, unexplained } from './guest-sizes.ts';
 import { type Asked, CALL_TIMEOUT_MS, hasEnded, Load } from './service-load.ts';
 import { ServiceProcess } from './service-process.ts';

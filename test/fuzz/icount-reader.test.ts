@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { IcountError, IcountReader } from '../../libvirt-adapter/icount-reader.ts';
+import { randomFrom } from '../random.ts';
 
 const SEED = Number(process.env.FORESHADE_SEED ?? Date.now() % 1_000_000);
 const ROUNDS = 3_000;
@@ -21,14 +22,8 @@ const EXTREMES = [0n, 1n, 2n ** 15n, 2n ** 16n, 2n ** 31n, 2n ** 32n - 1n, 2n **
 
 t.comment(`seed ${SEED}`);
 
-/** mulberry32: small, seeded, good enough to make garbage. */
-let state = SEED;
-function random(below: number): number {
-  state = (state + 0x6d2b79f5) | 0;
-  let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-  mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-  return Math.floor((((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32) * below);
-}
+const next = randomFrom(SEED);
+const random = (below: number): number => Math.floor(next() * below);
 
 const folder = mkdtempSync(join(tmpdir(), 'foreshade-icount-fuzz-'));
 t.teardown(() => rmSync(folder, { recursive: true }));

@@ -17,6 +17,7 @@ import type { AllocationRequest } from '../../orchestrator/core/request.ts';
 import { MESSAGE_BYTES_MAX } from '../../orchestrator/service/server.ts';
 import { AllocationServiceClient } from '../../proto/gen/foreshade/v1/allocation.ts';
 import { call, detailsOf, type Fixture, failureOf, startFixture } from '../contract/service-fixture.ts';
+import { randomFrom } from '../random.ts';
 
 const SEED = Number(process.env.FORESHADE_SEED ?? Date.now() % 1_000_000);
 const MIB = 1024 * 1024;
@@ -26,17 +27,7 @@ const SETTINGS = Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]);
 
 t.comment(`seed ${SEED}`);
 
-/** mulberry32: small, seeded, good enough to make garbage. */
-function randomOf(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-const random = randomOf(SEED);
+const random = randomFrom(SEED);
 const garbage = (bytes: number): Buffer =>
   Buffer.from(Array.from({ length: bytes }, () => Math.floor(random() * 256)));
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));

@@ -10,7 +10,7 @@ import { cutTorn, readEnd } from '../../orchestrator/store/log-segments.ts';
 import { type LogDisk, LogWriter } from '../../orchestrator/store/log-writer.ts';
 import { afterPowerLoss, type TraceEvent } from '../contract/write-trace.ts';
 import { recordFigure } from '../figures.ts';
-import { randomFrom } from '../unit/hidden-workload.ts';
+import { randomFrom } from '../random.ts';
 import { newFolder } from '../unit/store-fixture.ts';
 
 const SEED = Number(process.env.FORESHADE_SEED ?? Date.now() % 1_000_000);

@@ -9,7 +9,7 @@ import { scanFrames } from '../../orchestrator/store/log-segments.ts';
 import { LogWriter } from '../../orchestrator/store/log-writer.ts';
 import { DiskShadowStore } from '../../orchestrator/store/store.ts';
 import { recordFigure } from '../figures.ts';
-import { randomFrom } from '../unit/hidden-workload.ts';
+import { randomFrom } from '../random.ts';
 import { newFolder, rowsOf } from '../unit/store-fixture.ts';
 
 const SEED = Number(process.env.FORESHADE_SEED ?? Date.now() % 1_000_000);

@@ -6,14 +6,8 @@ import { KNOTS_MAX, LEVELS, QUANTILE_LEVELS } from '../../orchestrator/core/fore
 import { PROFILE_FIELDS } from '../../orchestrator/core/profile.ts';
 import { ParametricForecaster } from '../../orchestrator/forecast/parametric-forecaster.ts';
 import { type Kernels, loadKernels } from '../../orchestrator/wasm/kernels.ts';
-import {
-  hiddenWorkload,
-  normalFrom,
-  outcomeOf,
-  randomFrom,
-  requestOf,
-  sampleOf,
-} from '../unit/hidden-workload.ts';
+import { randomFrom } from '../random.ts';
+import { hiddenWorkload, normalFrom, outcomeOf, requestOf, sampleOf } from '../unit/hidden-workload.ts';
 
 const SEED = 20_240_607;
 const FLOORS = PROFILE_FIELDS.map(() => 1);

@@ -6,7 +6,8 @@ import { Matrix, solve } from 'ml-matrix';
 import t from 'tap';
 import { FIELDS, LEVELS, QUANTILE_LEVELS } from '../../orchestrator/core/forecast.ts';
 import { loadKernels, OUTPUTS } from '../../orchestrator/wasm/kernels.ts';
-import { normalFrom, randomFrom } from '../unit/hidden-workload.ts';
+import { randomFrom } from '../random.ts';
+import { normalFrom } from '../unit/hidden-workload.ts';
 
 const SEED = 31;
 t.comment(`seed ${SEED}`);

@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { DiskShadowStore } from '../../orchestrator/store/store.ts';
 import { recordFigure } from '../figures.ts';
-import { randomFrom } from '../unit/hidden-workload.ts';
+import { randomFrom } from '../random.ts';
 import { newFolder, rowsOf } from '../unit/store-fixture.ts';
 import { FROM_MS } from './store-writer.ts';
 

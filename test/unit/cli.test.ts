@@ -5,8 +5,6 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import type { Io } from '../../orchestrator/cli/io.ts';
-import { runCli } from '../../orchestrator/cli/program.ts';
 import {
   localTime,
   parseBytes,
@@ -17,6 +15,7 @@ import {
 import { AllocatorError } from '../../orchestrator/core/errors.ts';
 import type { AllocationRequest } from '../../orchestrator/core/request.ts';
 import { type Fixture, startFixture } from '../contract/service-fixture.ts';
+import { runCaptured } from '../run-cli.ts';
 
 // Times are printed in local time.
 process.env.TZ = 'UTC';
@@ -27,30 +26,10 @@ t.before(async () => {
 });
 t.teardown(() => fixture.close());
 
-interface Run {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-}
-
-async function run(
+const run = (
   args: readonly string[],
-  env: Io['env'] = { FORESHADE_SOCKET: fixture.config.service.socket },
-): Promise<Run> {
-  const text = { out: '', err: '' };
-  const io: Io = {
-    out: (part) => {
-      text.out += part;
-    },
-    err: (part) => {
-      text.err += part;
-    },
-    env,
-    signal: new AbortController().signal,
-  };
-  const code = await runCli(args, io);
-  return { code, ...text };
-}
+  env: Readonly<Record<string, string | undefined>> = { FORESHADE_SOCKET: fixture.config.service.socket },
+) => runCaptured(args, { env });
 
 const COMMANDS = ['serve', 'status', 'guest', 'allocate', 'lease', 'forecast', 'shadow', 'config', 'doctor'];
 

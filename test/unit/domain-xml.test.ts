@@ -10,6 +10,7 @@ import {
   virtioMemXml,
 } from '../../libvirt-adapter/domain-xml.ts';
 import { escapeXml, parseXml, writeXml, XML_DEPTH_MAX, XmlError } from '../../libvirt-adapter/xml.ts';
+import { randomFrom } from '../random.ts';
 
 const DUMP = `<?xml version='1.0'?>
 <!-- written by libvirt -->
@@ -155,7 +156,7 @@ t.test('what is well formed and no domain is refused', async (t) => {
 t.test('damage is refused or read, never anything else', async (t) => {
   const seed = 7;
   t.comment(`seed ${seed}`);
-  const random = generator(seed);
+  const random = randomFrom(seed);
   const damaged = Array.from({ length: DUMP.length }, (_, i) => DUMP.slice(0, i));
   for (let i = 0; i < 2000; i += 1) {
     const at = Math.floor(random() * DUMP.length);
@@ -172,14 +173,3 @@ t.test('damage is refused or read, never anything else', async (t) => {
   });
   t.strictSame(strange, []);
 });
-
-/** mulberry32. */
-function generator(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}

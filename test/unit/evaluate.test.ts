@@ -21,8 +21,7 @@ import { type Evaluation, type EvaluationPlan, Evaluator } from '../../models/ev
 import { BASELINES, baselineSource } from '../../models/evaluate/naive.ts';
 import { ScoreSheet } from '../../models/evaluate/scores.ts';
 import type { ForecasterSource } from '../../models/evaluate/series-forecaster.ts';
-import type { Io } from '../../orchestrator/cli/io.ts';
-import { runCli } from '../../orchestrator/cli/program.ts';
+import { runCaptured } from '../run-cli.ts';
 import { ORACLE_RULES, Oracle, type OracleQuestion } from './evaluate-oracle.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'fs-evaluate-'));
@@ -43,21 +42,8 @@ function newSet(csv: string, facts: object = {}): string {
   return folder;
 }
 
-async function run(args: readonly string[], errIsTerminal = false) {
-  const text = { out: '', err: '' };
-  const io: Io = {
-    out: (part) => {
-      text.out += part;
-    },
-    err: (part) => {
-      text.err += part;
-    },
-    errIsTerminal,
-    env: {},
-    signal: new AbortController().signal,
-  };
-  return { code: await runCli(['evaluate', ...args], io), ...text };
-}
+const run = (args: readonly string[], errIsTerminal = false) =>
+  runCaptured(['evaluate', ...args], { errIsTerminal });
 
 /** Arguments for windows of the tiny set. */
 const tiny = (folder: string, ...more: string[]): string[] => [

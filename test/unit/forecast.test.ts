@@ -14,16 +14,8 @@ import { MIB, PROFILE_FIELDS } from '../../orchestrator/core/profile.ts';
 import type { Params } from '../../orchestrator/core/request.ts';
 import { ConstantForecaster } from '../../orchestrator/forecast/constant-forecaster.ts';
 import { KNOTS_S, ParametricForecaster } from '../../orchestrator/forecast/parametric-forecaster.ts';
-import {
-  at,
-  BASE,
-  CEILING,
-  hiddenWorkload,
-  outcomeOf,
-  randomFrom,
-  requestOf,
-  sampleOf,
-} from './hidden-workload.ts';
+import { randomFrom } from '../random.ts';
+import { at, BASE, CEILING, hiddenWorkload, outcomeOf, requestOf, sampleOf } from './hidden-workload.ts';
 
 const SEED = 7;
 const CPU = 0;

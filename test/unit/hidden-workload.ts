@@ -3,17 +3,6 @@ import { MIB } from '../../orchestrator/core/profile.ts';
 import type { Params } from '../../orchestrator/core/request.ts';
 import type { GuestSample } from '../../orchestrator/core/sample.ts';
 
-/** Uniform numbers in [0, 1) from a seed. Source: mulberry32, T. Ettinger, public domain. */
-export function randomFrom(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
-
 /** Standard normal number. Source: Box & Muller, 1958. */
 export function normalFrom(random: () => number): number {
   return Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());

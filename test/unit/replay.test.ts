@@ -4,8 +4,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import type { Io } from '../../orchestrator/cli/io.ts';
-import { runCli } from '../../orchestrator/cli/program.ts';
 import { MIB } from '../../orchestrator/core/profile.ts';
 import type { GuestSample } from '../../orchestrator/core/sample.ts';
 import type { ShadowPoint } from '../../orchestrator/core/shadow.ts';
@@ -14,6 +12,8 @@ import { RecordedTelemetry } from '../../orchestrator/replay/recorded-telemetry.
 import { RefusingActuators } from '../../orchestrator/replay/refusing-actuators.ts';
 import { recordedEvents, surveyStretch } from '../../orchestrator/replay/shadow-rows.ts';
 import type { DiskShadowStore } from '../../orchestrator/store/store.ts';
+import { randomFrom } from '../random.ts';
+import { runCaptured } from '../run-cli.ts';
 import { digestOf, type LogRecord, play } from './replay-fixture.ts';
 import { NOON_MS, newFolder, newStore } from './store-fixture.ts';
 
@@ -31,20 +31,9 @@ const memoryOf = (units: number): number => (200 + 40 * units) * MIB;
 const startStepOf = (n: number): number => 5 + n * 25;
 const GRANTED = { cpuMillicores: 4000, vcpuCount: 4, memoryBytes: 4096 * MIB };
 
-/** A generator of numbers in [0, 1): mulberry32, public domain. */
-function randomOf(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 /** Samples of both guests over an hour: one works on the requests, one idles and is not always read. */
 function points(): ShadowPoint[] {
-  const random = randomOf(SEED);
+  const random = randomFrom(SEED);
   const all: ShadowPoint[] = [];
   for (let step = 1; step <= STEPS; step += 1) {
     const base = {
@@ -84,7 +73,7 @@ function points(): ShadowPoint[] {
 
 /** The store of the points, in an order of no meaning. */
 async function fill(store: DiskShadowStore, all: readonly ShadowPoint[] = points()): Promise<void> {
-  const random = randomOf(SEED + 1);
+  const random = randomFrom(SEED + 1);
   const order = all.map((point) => ({ point, key: random() })).sort((a, b) => a.key - b.key);
   for (const { point } of order) store.record(point);
   for (let n = REQUESTS - 1; n >= 0; n -= 1) ask(store, n);
@@ -416,25 +405,9 @@ t.test('its actuators refuse and count', async (t) => {
 });
 
 /** @param onErr called with what a person sees, who then watches */
-async function run(
-  args: readonly string[],
-  onErr?: (part: string) => void,
-  signal = new AbortController().signal,
-) {
-  const text = { out: '', err: '' };
-  const io: Io = {
-    out: (part) => {
-      text.out += part;
-    },
-    err: (part) => {
-      text.err += part;
-      onErr?.(part);
-    },
-    errIsTerminal: onErr !== undefined,
-    env: {},
-    signal,
-  };
-  return { code: await runCli(['shadow', 'replay', ...args], io), ...text };
+function run(args: readonly string[], onErr?: (part: string) => void, signal = new AbortController().signal) {
+  const watched = onErr && { err: onErr, errIsTerminal: true };
+  return runCaptured(['shadow', 'replay', ...args], { signal, ...watched });
 }
 
 t.test('the command', async (t) => {

@@ -4,26 +4,13 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { tableFromIPC } from 'apache-arrow';
 import t from 'tap';
-import type { Io } from '../../orchestrator/cli/io.ts';
-import { runCli } from '../../orchestrator/cli/program.ts';
+import { runCaptured } from '../run-cli.ts';
 import { NOON_MS, newFolder, newStore, pointAt } from './store-fixture.ts';
 
 process.env.TZ = 'UTC';
 
-async function run(args: readonly string[], signal = new AbortController().signal) {
-  const text = { out: '', err: '' };
-  const io: Io = {
-    out: (part) => {
-      text.out += part;
-    },
-    err: (part) => {
-      text.err += part;
-    },
-    env: {},
-    signal,
-  };
-  return { code: await runCli(['shadow', ...args], io), ...text };
-}
+const run = (args: readonly string[], signal = new AbortController().signal) =>
+  runCaptured(['shadow', ...args], { signal });
 
 t.test('help and wrong usage', async (t) => {
   t.match(await run(['--help']), { code: 0, out: /query[\s\S]*backup[\s\S]*Examples:/, err: '' });

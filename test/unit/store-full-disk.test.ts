@@ -7,33 +7,21 @@ import {
   chmodSync,
   existsSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import type { WritingStatus } from '../../orchestrator/core/shadow.ts';
 import { DiskShadowStore } from '../../orchestrator/store/store.ts';
+import { mountSmallDisk } from '../tmpfs.ts';
 import { NOON_MS, newFolder, pointAt, rowsOf } from './store-fixture.ts';
 
 const DISK_MIB = 4;
 
-const root = mkdtempSync(join(tmpdir(), 'fs-store-'));
-const disk = join(root, 'disk');
-mkdirSync(disk);
-const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${DISK_MIB}m`, 'tmpfs', disk], {
-  encoding: 'utf8',
-});
-const noDisk =
-  mounted.status === 0 ? false : `no tmpfs may be mounted here: ${mounted.error ?? mounted.stderr}`;
-t.teardown(() => {
-  if (noDisk === false) spawnSync('umount', ['-l', disk]);
-  rmSync(root, { recursive: true, force: true });
-});
+const { path: disk, missing: noDisk } = mountSmallDisk(t, DISK_MIB);
 
 /** Take up what room there is. @returns a way to give it back */
 function fill(name = 'filler'): () => void {
