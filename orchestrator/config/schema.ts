@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { MODES } from '../core/guest.ts';
 import { TTL_MS_DEFAULT, TTL_MS_MAX, TTL_MS_MIN } from '../core/request.ts';
+import { SAMPLING_BOUNDS } from '../core/sample.ts';
 
 /** What a key means and which rule its value keeps: the text of `docs/configuration.md` and of error messages. */
 export interface KeyText {
@@ -36,6 +37,8 @@ function whole(min: number, max: number, unit = '') {
   const rule = `a whole number from ${count(min)} to ${count(max)}${unit && ` ${unit}`}`;
   return { type: z.number({ error: rule }).int().min(min).max(max), rule };
 }
+
+const wholeOf = ({ min, max }: { readonly min: number; readonly max: number }) => whole(min, max);
 
 function decimal(min: number, max: number) {
   const rule = `a number from ${min} to ${max}`;
@@ -252,19 +255,23 @@ export const CONFIG_SCHEMA = z.strictObject({
   ),
   telemetry: section(
     {
-      full_period_ms: key(whole(200, 600_000), 1000, 'Period of complete samples of every adopted guest.'),
+      full_period_ms: key(
+        wholeOf(SAMPLING_BOUNDS.fullMs),
+        1000,
+        'Period of complete samples of every adopted guest.',
+      ),
       fast_period_ms: key(
-        whole(50, 60_000),
+        wholeOf(SAMPLING_BOUNDS.fastMs),
         100,
         "Period of the host's own readings while a guest holds a lease.",
       ),
       idle_period_ms: key(
-        whole(200, 600_000),
+        wholeOf(SAMPLING_BOUNDS.fullMs),
         5000,
         'Period of complete samples of a guest without a lease that has done nothing for a minute.',
       ),
       instruction_step: key(
-        whole(0, 1_000_000_000_000),
+        wholeOf(SAMPLING_BOUNDS.instructionStep),
         0,
         'Also a sample each so many executed instructions, where the guest has an instruction counter that cuts. 0: none.',
       ),

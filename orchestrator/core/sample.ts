@@ -59,6 +59,15 @@ export interface Sampling {
   readonly instructionStep: number;
 }
 
+/** Least and most of each, in its unit: what procfs and libvirt tell is no finer, and nobody plans by what is coarser. */
+export const SAMPLING_BOUNDS: Readonly<
+  Record<keyof Sampling, { readonly min: number; readonly max: number }>
+> = {
+  fullMs: { min: 200, max: 600_000 },
+  fastMs: { min: 50, max: 60_000 },
+  instructionStep: { min: 0, max: 1e12 },
+};
+
 /** One reading of one guest: rates over the period that ends at `atMs`. */
 export interface GuestSample {
   readonly guest: GuestId;

@@ -23,7 +23,7 @@ import {
   TTL_MS_MAX,
   TTL_MS_MIN,
 } from '../core/request.ts';
-import type { Sampling } from '../core/sample.ts';
+import { SAMPLING_BOUNDS, type Sampling } from '../core/sample.ts';
 import { AXIS_OF, LEASE_STATE_OF, MODE_OF, PRIORITY_OF } from './enums.ts';
 import { quoted, Violations } from './validation.ts';
 
@@ -179,11 +179,12 @@ export function guestSampling({ guest: name, sampling }: SetGuestSamplingRequest
   const guest = requiredName(name, 'guest', violations);
   if (sampling === undefined) violations.add('sampling', 'must be there');
   const { fullPeriodMs: fullMs, fastPeriodMs: fastMs, instructionStep } = sampling ?? {};
-  for (const { field, value, min, max } of [
-    { field: 'full_period_ms', value: fullMs, min: 200, max: 600_000 },
-    { field: 'fast_period_ms', value: fastMs, min: 50, max: 60_000 },
-    { field: 'instruction_step', value: instructionStep, min: 0, max: 1e12 },
+  for (const { field, value, bounds } of [
+    { field: 'full_period_ms', value: fullMs, bounds: SAMPLING_BOUNDS.fullMs },
+    { field: 'fast_period_ms', value: fastMs, bounds: SAMPLING_BOUNDS.fastMs },
+    { field: 'instruction_step', value: instructionStep, bounds: SAMPLING_BOUNDS.instructionStep },
   ]) {
+    const { min, max } = bounds;
     if (value !== undefined && !(value >= min && value <= max))
       violations.add(`sampling.${field}`, `must be ${count(min)} to ${count(max)}; got ${value}`);
   }
