@@ -5,7 +5,15 @@ import asc from 'assemblyscript/asc';
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const OUT = join('dist', 'assembly');
-const TARGETS = { debug: 'foreshade.debug.wasm', release: 'foreshade.wasm' };
+const PAGE_KIB = 64;
+/**
+ * The modules: what each is made from, and its memory, which is fixed. One is one state: a forecaster of requests, the
+ * series of guests, a training.
+ */
+const MODULES = {
+  foreshade: { entry: 'assembly/index.ts', memoryMiB: 40 },
+};
+const TARGETS = { debug: '.debug.wasm', release: '.wasm' };
 
 function modifiedMs(path) {
   return statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
@@ -13,7 +21,8 @@ function modifiedMs(path) {
 
 /** Time of the newest file a build depends on, ms since epoch. */
 function newestSourceMs() {
-  const sources = readdirSync(join(ROOT, 'assembly')).map((name) => join(ROOT, 'assembly', name));
+  const folder = join(ROOT, 'assembly');
+  const sources = readdirSync(folder, { recursive: true }).map((name) => join(folder, name));
   return Math.max(...[...sources, join(ROOT, 'asconfig.json')].map(modifiedMs));
 }
 
@@ -26,13 +35,18 @@ export async function buildKernels() {
   mkdirSync(join(ROOT, OUT), { recursive: true });
   const newest = newestSourceMs();
   const built = [];
-  for (const [target, file] of Object.entries(TARGETS)) {
-    if (modifiedMs(join(ROOT, OUT, file)) > newest) continue;
-    const { error, stderr } = await asc.main([
-      ...['--config', 'asconfig.json', '--target', target, '--baseDir', ROOT],
-    ]);
-    if (error) throw new Error(`asc could not build ${file}: ${error.message}\n${stderr.toString()}`);
-    built.push(file);
+  for (const [name, { entry, memoryMiB }] of Object.entries(MODULES)) {
+    const pages = String((memoryMiB * 1024) / PAGE_KIB);
+    for (const [target, suffix] of Object.entries(TARGETS)) {
+      const file = join(OUT, name + suffix);
+      if (modifiedMs(join(ROOT, file)) > newest) continue;
+      const { error, stderr } = await asc.main([
+        ...[entry, '--config', 'asconfig.json', '--target', target, '--baseDir', ROOT],
+        ...['--outFile', file, '--initialMemory', pages, '--maximumMemory', pages],
+      ]);
+      if (error) throw new Error(`asc could not build ${file}: ${error.message}\n${stderr.toString()}`);
+      built.push(name + suffix);
+    }
   }
   return built;
 }

@@ -1,17 +1,6 @@
 import assert from 'node:assert';
-import { readFile } from 'node:fs/promises';
 import { FIELDS, KNOTS_MAX, LEVELS, QUANTILE_LEVELS } from '../core/forecast.ts';
-
-/** The part of the WebAssembly API that is used; @types/node leaves it to the DOM library. */
-declare const WebAssembly: {
-  instantiate(
-    bytes: Uint8Array,
-    imports: Record<string, Record<string, (...values: number[]) => unknown>>,
-  ): Promise<{ readonly instance: { readonly exports: object } }>;
-};
-interface ModuleMemory {
-  readonly buffer: ArrayBuffer;
-}
+import { loadModule, type ModuleBuild, type ModuleMemory } from './module.ts';
 
 /** Functions of the module as assembly/index.ts exports them; addresses are byte offsets. */
 export interface KernelExports {
@@ -126,31 +115,10 @@ export class Kernels {
   }
 }
 
-/** Text of an AssemblyScript string: UTF-16, its byte length in the word before it. */
-function readText(memory: ModuleMemory, at: number): string {
-  if (at === 0) return '';
-  const bytes = new DataView(memory.buffer).getUint32(at - 4, true);
-  return Buffer.from(memory.buffer, at, bytes).toString('utf16le');
-}
-
-/**
- * Load the compiled kernels from beside the compiled program.
- * @param build `debug` for the unoptimised build; both give the same bits
- */
+/** Load the kernels that forecast requests. */
 export async function loadKernels(
   floors: readonly number[],
-  build: 'release' | 'debug' = 'release',
+  build: ModuleBuild = 'release',
 ): Promise<Kernels> {
-  const file = build === 'debug' ? 'foreshade.debug.wasm' : 'foreshade.wasm';
-  const bytes = await readFile(new URL(`../../assembly/${file}`, import.meta.url));
-  let memory: ModuleMemory | undefined;
-  const abort = (message = 0, source = 0, line = 0): never => {
-    if (memory === undefined) throw new assert.AssertionError({ message: 'the kernels failed to start' });
-    const text = `${readText(memory, message)} (${readText(memory, source)}:${line})`;
-    throw new assert.AssertionError({ message: text });
-  };
-  const { instance } = await WebAssembly.instantiate(bytes, { env: { abort } });
-  const exports = instance.exports as KernelExports;
-  memory = exports.memory;
-  return new Kernels(exports, floors);
+  return new Kernels(await loadModule<KernelExports>('foreshade', build), floors);
 }
