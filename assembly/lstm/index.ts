@@ -1,8 +1,18 @@
 // The kernels of assembly/lstm with buffers of their own, for the tests and the bench. Other modules import the kernels.
 import { Four } from './activations';
 
+export { adamStep, clipFactor, sumOfSquares } from './adam';
+export {
+  backwardTape,
+  bytesOfBackwardScratch,
+  bytesOfTape,
+  carryTape,
+  forwardTape,
+  tapeCell,
+  tapeHidden,
+} from './backward';
 export { areFinite, batch, isShape, sequence, step, weightsSize } from './cell';
-export { dense, denseRows, denseSize } from './dense';
+export { bytesOfDenseScratch, dense, denseBackward, denseRows, denseSize } from './dense';
 
 const BASE: usize = (__heap_base + 63) & ~63;
 

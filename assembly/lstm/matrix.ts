@@ -104,11 +104,21 @@ export function multiplyTransposedAccumulate(
   const line = (<usize>width) << 2;
   const lineC = (<usize>columns) << 2;
   const wide = lineC & ~(<usize>31);
-  for (let i: usize = 0; i < line; i += 16, c += 4 * lineC) {
-    for (let at: usize = 0; at < wide; at += 32) outerByEight(rows, line, lineC, a + i, b + at, c + at);
-    if (wide < lineC) outerByFour(rows, line, lineC, a + i, b + wide, c + wide);
+  // A block of rows stays in the first cache while every tile of C is brought forward by it.
+  for (let r = 0; r < rows; r += BLOCK_ROWS) {
+    const count = min(BLOCK_ROWS, rows - r);
+    let to = c;
+    for (let i: usize = 0; i < line; i += 16, to += 4 * lineC) {
+      for (let at: usize = 0; at < wide; at += 32) outerByEight(count, line, lineC, a + i, b + at, to + at);
+      if (wide < lineC) outerByFour(count, line, lineC, a + i, b + wide, to + wide);
+    }
+    a += <usize>count * line;
+    b += <usize>count * lineC;
   }
 }
+
+/** Rows of A and B worked on together: 32 rows of 256 columns are 32 KiB. */
+const BLOCK_ROWS: i32 = 32;
 
 function outerByEight(rows: i32, line: usize, lineC: usize, a: usize, b: usize, c0: usize): void {
   const c1 = c0 + lineC;

@@ -34,6 +34,56 @@ export interface LstmExports {
   ): void;
   dense(h: number, weights: number, inputs: number, outputs: number, y: number): void;
   denseRows(rows: number, h: number, weights: number, inputs: number, outputs: number, y: number): void;
+  bytesOfDenseScratch(inputs: number, outputs: number): number;
+  denseBackward(
+    rows: number,
+    h: number,
+    dy: number,
+    weights: number,
+    inputs: number,
+    outputs: number,
+    gradient: number,
+    dh: number,
+    scratch: number,
+  ): void;
+  bytesOfTape(steps: number, rows: number, hidden: number): number;
+  tapeHidden(tape: number, slot: number, rows: number, hidden: number): number;
+  tapeCell(tape: number, slot: number, steps: number, rows: number, hidden: number): number;
+  carryTape(steps: number, rows: number, hidden: number, tape: number): void;
+  forwardTape(
+    steps: number,
+    rows: number,
+    x: number,
+    weights: number,
+    inputs: number,
+    hidden: number,
+    tape: number,
+  ): void;
+  bytesOfBackwardScratch(rows: number, hidden: number): number;
+  backwardTape(
+    steps: number,
+    rows: number,
+    x: number,
+    weights: number,
+    inputs: number,
+    hidden: number,
+    tape: number,
+    dh: number,
+    gradient: number,
+    scratch: number,
+  ): void;
+  sumOfSquares(at: number, size: number): number;
+  clipFactor(squares: number, most: number): number;
+  adamStep(
+    parameters: number,
+    gradient: number,
+    m: number,
+    v: number,
+    size: number,
+    count: number,
+    rate: number,
+    factor: number,
+  ): void;
 }
 
 /** One instance, whose memory is handed out from the front. */
