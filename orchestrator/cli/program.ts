@@ -42,6 +42,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'score a forecaster on a recorded set',
     load: async (io) => (await import('./evaluate.ts')).evaluateCommand(io),
   },
+  backtest: {
+    summary: 'play recorded work through the forecaster and other rules',
+    load: async (io) => (await import('./backtest.ts')).backtestCommand(io),
+  },
   config: {
     summary: 'check and print the configuration',
     load: async (io) => (await import('./config.ts')).configCommand(io),

@@ -50,6 +50,10 @@ const RULES = [
   { from: 'libvirt-adapter', allow: ['libvirt-adapter/', CORE, NODE] },
   { from: 'models/data', allow: ['models/data/', CORE, NODE, '@duckdb/node-api'] },
   { from: 'models/evaluate', allow: ['models/evaluate/', 'models/data/', CORE] },
+  {
+    from: 'models/backtest',
+    allow: ['models/backtest/', 'models/data/', 'models/evaluate/scores.ts', CORE],
+  },
 ] as const;
 
 function sourcesBelow(folder: string): string[] {
