@@ -85,6 +85,7 @@ const PROOFS = [
     document: true,
   },
   { name: 'forecast-cost', command: node(compiled('bench/forecast.bench')), document: true },
+  { name: 'lstm-cost', command: node(compiled('bench/lstm.bench')), document: true },
   { name: 'icount-cost', command: node(compiled('bench/icount.bench')), document: true },
   {
     name: 'store-cost',

@@ -48,6 +48,7 @@ const RULES = [
     ],
   },
   { from: 'libvirt-adapter', allow: ['libvirt-adapter/', CORE, NODE] },
+  { from: 'models/files', allow: ['models/files/', CORE, 'node:assert', '@bufbuild/protobuf'] },
   { from: 'models/data', allow: ['models/data/', CORE, NODE, '@duckdb/node-api'] },
   { from: 'models/evaluate', allow: ['models/evaluate/', 'models/data/', CORE] },
   {
