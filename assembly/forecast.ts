@@ -1,5 +1,6 @@
 // From posteriors to quantiles of usage: a request's own increment over the guest's present usage, its duration, and
 // the course over the knots.
+import { approach, averageExperts, judge, processMedian, remember } from './experts';
 import { baseOf, recentQuantiles } from './guests';
 import {
   DURATION,
@@ -31,7 +32,7 @@ import {
 } from './layout';
 import { mixQuantiles } from './mixture';
 import { aim, fit, freedom, latent, location, noiseVariance, predict } from './process';
-import { studentCdf, studentQuantile } from './student';
+import { normalCdf, studentQuantile } from './student';
 
 /** Standard normal quantile of 0.95: a cold start's q0.95 is the guest's ceiling. */
 const Z95: f64 = 1.6448536269514722;
@@ -111,8 +112,36 @@ function settle(p: usize, output: i32): void {
   nu = freedom;
 }
 
-function quantile(level: i32): f64 {
-  return centre + deviation * studentQuantile(element(io(I_NORMAL), level), nu);
+/** Take what the runs say and no belief. False: no run taught this output. */
+function settleProcess(p: usize, output: i32): bool {
+  if (predict(p, output) === 0) return false;
+  centre = location;
+  deviation = Math.sqrt(latent + noiseVariance);
+  nu = freedom;
+  return true;
+}
+
+/** Quantiles of the output last settled, logarithms: the process and the belief alone, or averaged with the experts. */
+function foretell(p: usize, output: i32): void {
+  for (let l = 0; l < LEVELS; ++l) {
+    put(foretold, l, centre + deviation * studentQuantile(element(io(I_NORMAL), l), nu));
+  }
+  if (p !== 0) averageExperts(p, output, foretold);
+}
+const foretold = memory.data(128); // f64[LEVELS]
+
+/**
+ * P(Y > y) for the quantiles in `foretold`: between and beyond them the normal score is linear in y. Quantiles that all
+ * but coincide are a step.
+ */
+function survivalAt(y: f64): f64 {
+  let upper = 1;
+  while (upper < LEVELS - 1 && element(foretold, upper) < y) upper += 1;
+  const from = element(foretold, upper - 1);
+  const gap = element(foretold, upper) - from;
+  const z = element(io(I_NORMAL), upper - 1);
+  if (gap <= 1e-9) return y > from ? 0.0 : 1.0;
+  return 1.0 - normalCdf(z + ((element(io(I_NORMAL), upper) - z) * (y - from)) / gap);
 }
 
 const running = memory.data(128); //  f64[LEVELS], usage while the request runs
@@ -123,15 +152,24 @@ function forecastDuration(p: usize, knots: i32, estimate: f64): void {
   believeDuration(estimate);
   settle(p, DURATION);
   const known = !isNaN(deviation);
+  foretell(p, DURATION);
   for (let l = 0; l < LEVELS; ++l) {
-    const y = min(max(quantile(l), -Y_MAX), Y_MAX);
+    const y = min(max(element(foretold, l), -Y_MAX), Y_MAX);
     put(io(O_DURATION), l, known ? Math.exp(y) : NaN);
   }
   for (let k = 0; k < knots; ++k) {
     // Work of unknown length is taken to be still running.
-    const t = (Math.log(element(io(I_KNOTS), k)) - centre) / deviation;
-    put(survival, k, known ? 1.0 - studentCdf(t, nu) : 1.0);
+    put(survival, k, known ? survivalAt(Math.log(element(io(I_KNOTS), k))) : 1.0);
   }
+}
+
+/** Quantiles of the process alone for the request in I_ROW: f64[LEVELS], logarithms, until the next call; 0: no run. */
+export function processQuantilesAt(slot: i32, output: i32): usize {
+  const p = workloadAt(slot);
+  aim(p, io(I_ROW));
+  if (!settleProcess(p, output)) return 0;
+  foretell(0, output);
+  return foretold;
 }
 
 function fill(out: usize, value: f64): void {
@@ -153,8 +191,9 @@ function forecastField(p: usize, guest: i32, field: i32, knots: i32): void {
     return;
   }
   if (isNaN(base)) base = 0.0;
+  foretell(p, field);
   for (let l = 0; l < LEVELS; ++l) {
-    const increment = fromLog(field, quantile(l));
+    const increment = fromLog(field, element(foretold, l));
     put(peak, l, base + increment);
     put(running, l, base + increment * LEVEL_OF_PEAK);
   }
@@ -176,7 +215,10 @@ function forecastField(p: usize, guest: i32, field: i32, knots: i32): void {
 export function forecastRequest(slot: i32, guest: i32, knots: i32, estimate: f64): i32 {
   assert(knots > 0 && knots <= KNOTS_MAX, 'knots must be in [1, KNOTS_MAX]');
   const p: usize = slot < 0 ? <usize>0 : workloadAt(slot);
-  if (p !== 0) aim(p, io(I_ROW));
+  if (p !== 0) {
+    aim(p, io(I_ROW));
+    approach(p);
+  }
   forecastDuration(p, knots, estimate);
   for (let f = 0; f < FIELDS; ++f) forecastField(p, guest, f, knots);
   return p === 0 ? 0 : load<i32>(p + W_COUNT);
@@ -236,10 +278,24 @@ export function learn(slot: i32, duration: f64, censored: i32, select: i32, grou
   for (let f = 0; f < FIELDS; ++f) put(lessons, f, lesson(p, f, ((censored >> f) & 1) === 1));
   put(lessons, DURATION, isNaN(duration) ? NaN : Math.log(max(duration, DURATION_MIN)));
   const surprise = surprised(p);
+  approach(p);
+  for (let o = 0; o < OUTPUTS; ++o) put(misses, o, judged(p, o));
+  const place = load<i32>(p + W_HEAD);
   append(p);
+  for (let o = 0; o < OUTPUTS; ++o) remember(p, o, place, element(misses, o));
   if (select === 0 && surprise < 0) fit(p, 0, start);
   else fit(p, groups, surprise < 0 ? start : surprise);
 }
+
+/** Judge the experts by a run's lesson on one output. @returns the lesson over the process's median, or NaN */
+function judged(p: usize, output: i32): f64 {
+  const y = element(lessons, output);
+  if (isNaN(y) || !settleProcess(p, output)) return NaN;
+  foretell(p, output);
+  judge(p, output, y, output === DURATION ? 0.0 : element(io(I_FLOORS), output));
+  return y - processMedian();
+}
+const misses = memory.data(64); // f64[OUTPUTS]
 
 /** Put the run and its lessons in the place of the oldest. */
 function append(p: usize): void {

@@ -1,9 +1,10 @@
 // The module's one face. Addresses are given out by name, so the host knows no layout.
+import { prepareExperts } from './experts';
 import * as layout from './layout';
 import { prepareDrift } from './process';
 import { normalQuantile } from './student';
 
-export { clearWorkload, forecastGuest, forecastRequest, learn } from './forecast';
+export { clearWorkload, forecastGuest, forecastRequest, learn, processQuantilesAt } from './forecast';
 export { clearGuest, observe } from './guests';
 // Single kernels, for the tests that hold them against an independent implementation.
 export { factor, invertLower } from './linear';
@@ -91,7 +92,7 @@ export function guestsMax(): i32 {
   return layout.GUESTS_MAX;
 }
 
-/** Make ready, once the levels are written: their normal quantiles, empty workloads and guests. */
+/** Make ready, once the levels are written: their normal quantiles, and no loss of any expert over the workloads. */
 export function prepare(): void {
   assert(layout.END <= (<usize>memory.size()) << 16, 'the fixed memory must hold the layout');
   for (let l = 0; l < layout.LEVELS; ++l) {
@@ -99,4 +100,5 @@ export function prepare(): void {
     store<f64>(layout.io(layout.I_NORMAL) + ((<usize>l) << 3), normalQuantile(level));
   }
   prepareDrift();
+  prepareExperts();
 }

@@ -43,7 +43,17 @@ export const W_Z: usize = W_RAW + <usize>RUNS_MAX * ROW_BYTES; //      f64[RUNS_
 export const W_Y: usize = W_Z + <usize>RUNS_MAX * ROW_BYTES; //        f64[OUTPUTS, RUNS_MAX], NaN: not learned
 export const W_ALPHA: usize = W_Y + <usize>OUTPUTS * LINE; //          f64[OUTPUTS, RUNS_MAX]
 export const W_LINV: usize = W_ALPHA + <usize>OUTPUTS * LINE; //       f64[OUTPUTS, RUNS_MAX, RUNS_MAX]
-export const WORKLOAD_BYTES: usize = W_LINV + <usize>OUTPUTS * MATRIX;
+// What the experts remember beside the runs: see experts.ts.
+export const W_NEAR: usize = W_LINV + <usize>OUTPUTS * MATRIX; //      f64[DIMS], weights of squared differences
+export const W_MISS: usize = W_NEAR + ROW_BYTES; //                    f64[OUTPUTS, RUNS_MAX], NaN: none
+export const W_COURSE: usize = W_MISS + <usize>OUTPUTS * LINE; //      f64[OUTPUTS, 2, RUNS_MAX], usage before each run
+export const W_NOW: usize = W_COURSE + <usize>(OUTPUTS * 2) * LINE; // f64[OUTPUTS, 2], the same before the next
+export const W_LOSS: usize = W_NOW + <usize>OUTPUTS * 16; //           f64[OUTPUTS, 8]
+export const W_ORDER: usize = W_LOSS + <usize>OUTPUTS * 64; //         u8[OUTPUTS, RUNS_MAX], runs by size
+export const W_MISS_ORDER: usize = W_ORDER + <usize>(OUTPUTS * RUNS_MAX); // u8[OUTPUTS, RUNS_MAX], misses by size
+export const W_ORDER_SIZE: usize = W_MISS_ORDER + <usize>(OUTPUTS * RUNS_MAX); // i32[OUTPUTS]
+export const W_MISS_SIZE: usize = W_ORDER_SIZE + 32; //                i32[OUTPUTS]
+export const WORKLOAD_BYTES: usize = W_MISS_SIZE + 32;
 
 // One guest.
 export const G_COUNT: usize = 0; //                                    i32[8], readings in the ring, by field

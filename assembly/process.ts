@@ -33,6 +33,7 @@ import {
   W_HEAD,
   W_LINV,
   W_MEAN,
+  W_NEAR,
   W_PARAM,
   W_RAW,
   W_SCALE,
@@ -70,6 +71,11 @@ const CHOSEN_SHARE_MAX: f64 = 0.5;
 /** Numeric coordinates start with variance 1 (a factor e in the parameter), worth this many runs. */
 const SCALE_PRIOR: f64 = 1.0;
 const SCALE_MIN: f64 = 0.05;
+/** The deviation of neighbours is their own: this little is added to its variance, worth as little of a run. */
+const NEAR_PRIOR: f64 = 0.02;
+const NEAR_SCALE_MIN: f64 = 0.001;
+/** Weight of one coordinate of a category: two categories differ in two. */
+const NEAR_CATEGORY: f64 = 0.5;
 /** Beyond this many deviations a parameter is as strange as it gets. */
 const Z_MAX: f64 = 6.0;
 const SQRT5: f64 = 2.23606797749979;
@@ -134,7 +140,10 @@ export function standardise(p: usize, raw: usize, z: usize): void {
   memory.copy(z + <usize>NUMERIC * 8, raw + <usize>NUMERIC * 8, <usize>(DIMS - NUMERIC) * 8);
 }
 
-/** Mean and deviation of each numeric coordinate over the runs held, the deviation shrunk towards 1. */
+/**
+ * Mean and deviation of each numeric coordinate over the runs held, the deviation shrunk towards 1; and what a squared
+ * difference of standardised coordinates weighs among neighbours.
+ */
 function measure(p: usize, n: i32): void {
   for (let j = 0; j < NUMERIC; ++j) {
     let count = 0.0;
@@ -146,14 +155,18 @@ function measure(p: usize, n: i32): void {
       sum += x;
     }
     const mean = count > 0.0 ? sum / count : 0.0;
-    let squares = SCALE_PRIOR;
+    let squares = 0.0;
     for (let i = 0; i < n; ++i) {
       const x = element(p + W_RAW + <usize>i * ROW_BYTES, j);
       if (!isNaN(x)) squares += (x - mean) * (x - mean);
     }
+    const scale = max(Math.sqrt((SCALE_PRIOR + squares) / (SCALE_PRIOR + count)), SCALE_MIN);
+    const own = Math.sqrt((NEAR_PRIOR + squares) / (NEAR_PRIOR + count)) + NEAR_SCALE_MIN;
     store<f64>(p + W_MEAN + ((<usize>j) << 3), mean);
-    store<f64>(p + W_SCALE + ((<usize>j) << 3), max(Math.sqrt(squares / (SCALE_PRIOR + count)), SCALE_MIN));
+    store<f64>(p + W_SCALE + ((<usize>j) << 3), scale);
+    store<f64>(p + W_NEAR + ((<usize>j) << 3), (scale * scale) / (own * own));
   }
+  for (let j = NUMERIC; j < DIMS; ++j) store<f64>(p + W_NEAR + ((<usize>j) << 3), NEAR_CATEGORY);
 }
 
 function fillGram(p: usize, n: i32): void {
@@ -413,6 +426,11 @@ export let location: f64 = 0.0;
 export let latent: f64 = 0.0;
 export let noiseVariance: f64 = 0.0;
 export let freedom: f64 = 0.0;
+
+/** Coordinates of the last `aim`, standardised, f64[DIMS]. */
+export function queryAt(): usize {
+  return query;
+}
 
 /** Take a request's coordinates; the predictions that follow are for it. */
 export function aim(p: usize, row: usize): void {

@@ -287,6 +287,7 @@ export class ParametricForecaster implements Forecaster {
     }
     this.#guests.release(guest);
     this.#slots.release(keyOf(tenant, guest));
+    this.#kernels.call.prepare();
     this.#readingsIgnored = 0;
   }
 }

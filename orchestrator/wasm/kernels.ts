@@ -19,6 +19,7 @@ export interface KernelExports {
   ): void;
   forecastRequest(slot: number, guest: number, knots: number, estimateS: number): number;
   forecastGuest(guest: number, knots: number): void;
+  processQuantilesAt(slot: number, output: number): number;
   runsOf(slot: number): number;
   factor(n: number, a: number, l: number): void;
   invertLower(n: number, l: number, inverse: number): void;

@@ -1,0 +1,411 @@
+// Experts: several quantile forecasts of one output, averaged by how well each foretold this workload's past runs.
+//
+// All but the first are empirical: weighted quantiles of what the remembered runs taught, so they follow any shape and
+// never leave what was seen. The weights of an expert's average are those of its losses L, pinball losses of usage
+// (not of its logarithm) in units of that usage:
+//
+//   weight_e ~ L_e^-6,   L_e = (sum of decayed own losses + PRIOR_RUNS x loss over all workloads) / (runs + PRIOR_RUNS)
+//
+// A new workload thus starts with the experts that served the others. Quantiles are averaged, in logarithms.
+//
+// Source: Berrisch & Ziel, "CRPS learning", Journal of Econometrics 237, 2023 (averages of quantiles by their losses).
+import {
+  DIMS,
+  I_LEVELS,
+  I_ROW,
+  io,
+  LEVELS,
+  LINE,
+  NUMERIC,
+  OUTPUTS,
+  ROW_BYTES,
+  RUNS_MAX,
+  vector,
+  W_COUNT,
+  W_COURSE,
+  W_HEAD,
+  W_LOSS,
+  W_MISS,
+  W_MISS_ORDER,
+  W_MISS_SIZE,
+  W_NEAR,
+  W_NOW,
+  W_ORDER,
+  W_ORDER_SIZE,
+  W_RAW,
+  W_Y,
+  W_Z,
+} from './layout';
+import { queryAt } from './process';
+
+/** The Gaussian process, kept within what was seen. */
+const PROCESS: i32 = 0;
+/** Every remembered run alike. */
+const WINDOW: i32 = 1;
+/** Newer runs more. */
+const RECENT_RUNS: i32 = 2;
+/** Runs with near parameters. */
+const NEAR_RUNS: i32 = 3;
+/** The process's median, with its past misses around it. */
+const MISSES: i32 = 4;
+/** Runs with near parameters that came after a like course of usage. */
+const NEAR_COURSE: i32 = 5;
+const EXPERTS: i32 = 6;
+
+/** Half-life of a run's weight among the recent ones, in runs. */
+const RECENT_HALF: f64 = 8.0;
+/** Neighbours that count, at most: few when parameters tell, more when the course does, for it tells less. */
+const NEIGHBOURS: i32 = 16;
+const NEIGHBOURS_COURSE: i32 = 40;
+const NEIGHBOURS_MIN: i32 = 6;
+/** Squared distance of the oldest run from the newest: among equals the newer ones are nearer. */
+const AGE_DISTANCE: f64 = 0.3;
+/** Squared distance that one deviation of the course is worth. */
+const COURSE_DISTANCE: f64 = 0.7;
+const COURSE_DEVIATION_MIN: f64 = 0.05;
+/** Weight lost from the nearest to the farthest neighbour. */
+const FADE: f64 = 0.9;
+/** Averages of past usage: one of the last run or two, one of the last dozen. */
+const COURSE_FAST: f64 = 0.7;
+const COURSE_SLOW: f64 = 0.15;
+
+/** The process may leave the range seen by this factor's logarithm, and by one that shrinks with the runs. */
+const BEYOND: f64 = 0.15;
+const BEYOND_FIRST: f64 = 1.0;
+/** Where the request leaves the range of the parameters, by as much again (usage in proportion), at most tenfold. */
+const BEYOND_MAX: f64 = 2.3;
+/** A category never seen may double the usage. */
+const BEYOND_NOVEL: f64 = 0.7;
+
+const PRIOR_RUNS: f64 = 3.0;
+const LOSS_KEPT: f64 = 0.97;
+const SHARED_LOSS_KEPT: f64 = 0.99;
+/** Largest loss of one run: a single blow must not silence an expert for ever. */
+const LOSS_MAX: f64 = 3.0;
+/** Losses before any run of any workload: the process learns fastest from few runs. */
+const LOSS_PROCESS_FIRST: f64 = 0.3;
+const LOSS_FIRST: f64 = 0.5;
+/** Place of the decayed count of runs in a line of losses. */
+const LOSS_RUNS: i32 = 7;
+
+// Scratch vectors that outlive a prediction: squared distances of the request to the runs, of parameters alone and with
+// the course; weights of the runs.
+const DISTANCE_NEAR: i32 = 2;
+const DISTANCE_COURSE: i32 = 3;
+const WEIGHTS: i32 = 15;
+
+const rows = memory.data(1024); //   f64[8, 16], quantiles of each expert
+const shared = memory.data(512); //  f64[OUTPUTS, 8], losses over all workloads
+const select = memory.data(512); //  f64[RUNS_MAX]
+const fading = memory.data(512); //  f64[RUNS_MAX], weight of the run that lies so many behind
+let excess: f64 = 0.0; //            how far the request leaves what was seen, a logarithm
+
+function element(base: usize, i: i32): f64 {
+  return load<f64>(base + ((<usize>i) << 3));
+}
+function put(base: usize, i: i32, value: f64): void {
+  store<f64>(base + ((<usize>i) << 3), value);
+}
+function rowOf(expert: i32): usize {
+  return rows + ((<usize>expert) << 7);
+}
+function behind(p: usize, i: i32): i32 {
+  return (load<i32>(p + W_HEAD) - 1 - i + RUNS_MAX) % RUNS_MAX;
+}
+function orderOf(p: usize, output: i32): usize {
+  return p + W_ORDER + <usize>(output * RUNS_MAX);
+}
+function sizeOf(p: usize, output: i32): i32 {
+  return load<i32>(p + W_ORDER_SIZE + ((<usize>output) << 2));
+}
+function valuesOf(p: usize, output: i32): usize {
+  return p + W_Y + <usize>output * LINE;
+}
+function courseOf(p: usize, output: i32, speed: i32): usize {
+  return p + W_COURSE + <usize>(output * 2 + speed) * LINE;
+}
+
+/** Fill the tables; once, before anything is learned. */
+export function prepareExperts(): void {
+  for (let i = 0; i < RUNS_MAX; ++i) put(fading, i, Math.exp((-Math.LN2 * <f64>i) / RECENT_HALF));
+  for (let o = 0; o < OUTPUTS; ++o) {
+    for (let e = 0; e < EXPERTS; ++e) {
+      put(shared, o * 8 + e, e === PROCESS || e === MISSES ? LOSS_PROCESS_FIRST : LOSS_FIRST);
+    }
+  }
+}
+
+/** Measure the request of the last `aim` against the remembered runs. */
+export function approach(p: usize): void {
+  const n = load<i32>(p + W_COUNT);
+  const query = queryAt();
+  const weights = p + W_NEAR;
+  for (let i = 0; i < n; ++i) {
+    const z = p + W_Z + <usize>i * ROW_BYTES;
+    let sum = f64x2.splat(0.0);
+    for (let at: usize = 0; at < ROW_BYTES; at += 16) {
+      const apart = f64x2.sub(v128.load(z + at), v128.load(query + at));
+      sum = f64x2.add(sum, f64x2.mul(v128.load(weights + at), f64x2.mul(apart, apart)));
+    }
+    const apart = f64x2.extract_lane(sum, 0) + f64x2.extract_lane(sum, 1);
+    put(vector(DISTANCE_NEAR), i, apart + (AGE_DISTANCE * <f64>behind(p, i)) / <f64>n);
+  }
+  excess = element(io(I_ROW), DIMS - 1) > 0.0 ? BEYOND_NOVEL : 0.0;
+  let furthest = 0.0;
+  for (let j = 0; j < NUMERIC; ++j) furthest = max(furthest, beyondSeen(p, n, j));
+  excess = min(excess + furthest, BEYOND_MAX);
+}
+
+/** How far a coordinate of the request lies outside of the remembered runs; 0 where there is nothing to compare. */
+function beyondSeen(p: usize, n: i32, j: i32): f64 {
+  const x = element(io(I_ROW), j);
+  if (isNaN(x)) return 0.0;
+  let least = Infinity;
+  let most = -Infinity;
+  for (let i = 0; i < n; ++i) {
+    const seen = element(p + W_RAW + <usize>i * ROW_BYTES, j);
+    if (isNaN(seen)) continue;
+    least = min(least, seen);
+    most = max(most, seen);
+  }
+  return most < least ? 0.0 : max(max(x - most, least - x), 0.0);
+}
+
+/**
+ * Quantiles of weighted values: a value's mass is centred on it, and between two the distribution is uniform.
+ * @param order  u8[count], places of the values, by size
+ * @param values by place
+ * @param weights by place; a value with none is passed over. At least one has some
+ */
+function weightedQuantiles(order: usize, count: i32, values: usize, weights: usize, out: usize): void {
+  let total = 0.0;
+  for (let i = 0; i < count; ++i) total += element(weights, load<u8>(order + <usize>i));
+  const levels = io(I_LEVELS);
+  let mass = 0.0;
+  let level = -1.0;
+  let value = 0.0;
+  let l = 0;
+  for (let i = 0; i < count && l < LEVELS; ++i) {
+    const place = <i32>load<u8>(order + <usize>i);
+    const weight = element(weights, place);
+    if (weight <= 0.0) continue;
+    const next = element(values, place);
+    const at = (mass + 0.5 * weight) / total;
+    for (; l < LEVELS && element(levels, l) <= at; ++l) {
+      const share = level < 0.0 ? 1.0 : (element(levels, l) - level) / (at - level);
+      put(out, l, level < 0.0 ? next : value + (next - value) * share);
+    }
+    mass += weight;
+    level = at;
+    value = next;
+  }
+  for (; l < LEVELS; ++l) put(out, l, value);
+}
+
+/** The k-th smallest of f64[n], which is rearranged. Source: Hoare, "Algorithm 65: find", 1961. */
+function smallest(a: usize, n: i32, k: i32): f64 {
+  let low = 0;
+  let high = n - 1;
+  while (low < high) {
+    const pivot = element(a, k);
+    let i = low;
+    let j = high;
+    while (i <= j) {
+      while (element(a, i) < pivot) i += 1;
+      while (pivot < element(a, j)) j -= 1;
+      if (i > j) break;
+      const held = element(a, i);
+      put(a, i, element(a, j));
+      put(a, j, held);
+      i += 1;
+      j -= 1;
+    }
+    if (j < k) low = i;
+    if (k < i) high = j;
+  }
+  return element(a, k);
+}
+
+function neighbourQuantiles(p: usize, output: i32, distances: usize, most: i32, out: usize): void {
+  const count = sizeOf(p, output);
+  const order = orderOf(p, output);
+  for (let i = 0; i < count; ++i) put(select, i, element(distances, load<u8>(order + <usize>i)));
+  const k = min(min(most, max(NEIGHBOURS_MIN, count >> 1)), count);
+  const reach = smallest(select, count, k - 1) + 1e-9;
+  for (let i = 0; i < count; ++i) {
+    const place = <i32>load<u8>(order + <usize>i);
+    const share = element(distances, place) / reach;
+    put(vector(WEIGHTS), place, share > 1.0 ? 0.0 : 1.0 - FADE * share);
+  }
+  weightedQuantiles(order, count, valuesOf(p, output), vector(WEIGHTS), out);
+}
+
+/** Distances of the runs by their parameters and by the course of usage before them. */
+function measureCourse(p: usize, output: i32): void {
+  const count = sizeOf(p, output);
+  const order = orderOf(p, output);
+  const out = vector(DISTANCE_COURSE);
+  memory.copy(out, vector(DISTANCE_NEAR), LINE);
+  for (let speed = 0; speed < 2; ++speed) {
+    const course = courseOf(p, output, speed);
+    const now = element(p + W_NOW, output * 2 + speed);
+    let sum = 0.0;
+    let squares = 0.0;
+    for (let i = 0; i < count; ++i) {
+      const x = element(course, load<u8>(order + <usize>i)) - now;
+      sum += x;
+      squares += x * x;
+    }
+    const mean = sum / <f64>count;
+    const deviation = Math.sqrt(max(squares / <f64>count - mean * mean, 0.0)) + COURSE_DEVIATION_MIN;
+    const scale = COURSE_DISTANCE / (deviation * deviation);
+    for (let i = 0; i < count; ++i) {
+      const place = <i32>load<u8>(order + <usize>i);
+      const x = element(course, place) - now;
+      put(out, place, element(out, place) + scale * x * x);
+    }
+  }
+}
+
+let lowest: f64 = 0.0;
+let highest: f64 = 0.0;
+
+function within(y: f64): f64 {
+  return min(max(y, lowest), highest);
+}
+
+const MEDIAN: i32 = 5; // place of 0.5 among the levels
+
+/** Let every expert answer for one output; its process's quantiles stand in the first row. */
+function consult(p: usize, output: i32): void {
+  const count = sizeOf(p, output);
+  const order = orderOf(p, output);
+  const values = valuesOf(p, output);
+  const beyond = BEYOND + BEYOND_FIRST / <f64>count + excess;
+  lowest = element(values, load<u8>(order)) - beyond;
+  highest = element(values, load<u8>(order + <usize>(count - 1))) + beyond;
+  for (let l = 0; l < LEVELS; ++l) put(rowOf(PROCESS), l, within(element(rowOf(PROCESS), l)));
+  for (let i = 0; i < RUNS_MAX; ++i) put(vector(WEIGHTS), i, 1.0);
+  weightedQuantiles(order, count, values, vector(WEIGHTS), rowOf(WINDOW));
+  consultMisses(p, output);
+  for (let i = 0; i < count; ++i) {
+    const place = <i32>load<u8>(order + <usize>i);
+    put(vector(WEIGHTS), place, element(fading, behind(p, place)));
+  }
+  weightedQuantiles(order, count, values, vector(WEIGHTS), rowOf(RECENT_RUNS));
+  neighbourQuantiles(p, output, vector(DISTANCE_NEAR), NEIGHBOURS, rowOf(NEAR_RUNS));
+  measureCourse(p, output);
+  neighbourQuantiles(p, output, vector(DISTANCE_COURSE), NEIGHBOURS_COURSE, rowOf(NEAR_COURSE));
+}
+
+/** With the runs' weights all alike. */
+function consultMisses(p: usize, output: i32): void {
+  const misses = load<i32>(p + W_MISS_SIZE + ((<usize>output) << 2));
+  const row = rowOf(MISSES);
+  memory.copy(row, rowOf(PROCESS), (<usize>LEVELS) << 3);
+  if (misses === 0) return;
+  const order = p + W_MISS_ORDER + <usize>(output * RUNS_MAX);
+  const median = element(rowOf(PROCESS), MEDIAN);
+  weightedQuantiles(order, misses, p + W_MISS + <usize>output * LINE, vector(WEIGHTS), row);
+  for (let l = 0; l < LEVELS; ++l) put(row, l, within(median + element(row, l)));
+}
+
+/**
+ * Average the experts for one output, at the request of the last `approach`.
+ * @param row f64[LEVELS], the process's quantiles, logarithms; overwritten with the average
+ */
+export function averageExperts(p: usize, output: i32, row: usize): void {
+  if (sizeOf(p, output) === 0) return;
+  memory.copy(rowOf(PROCESS), row, (<usize>LEVELS) << 3);
+  consult(p, output);
+  const losses = p + W_LOSS + ((<usize>output) << 6);
+  const runs = element(losses, LOSS_RUNS) + PRIOR_RUNS;
+  let total = 0.0;
+  for (let l = 0; l < LEVELS; ++l) put(row, l, 0.0);
+  for (let e = 0; e < EXPERTS; ++e) {
+    const loss = (element(losses, e) + PRIOR_RUNS * element(shared, output * 8 + e)) / runs;
+    const inverse = 1.0 / max(loss, 1e-6);
+    const square = inverse * inverse;
+    const weight = square * square * square; // loss^-6
+    total += weight;
+    for (let l = 0; l < LEVELS; ++l) put(row, l, element(row, l) + weight * element(rowOf(e), l));
+  }
+  for (let l = 0; l < LEVELS; ++l) put(row, l, element(row, l) / total);
+}
+
+/**
+ * Judge the experts on a run that is over, before it is remembered; they were asked by `averageExperts` just now.
+ * @param y     what the run taught of this output, a logarithm
+ * @param floor smallest step of the output, in its unit; 0: the logarithm is that of the value itself
+ */
+export function judge(p: usize, output: i32, y: f64, floor: f64): void {
+  if (sizeOf(p, output) === 0) return;
+  const actual = usageOf(y, floor);
+  const losses = p + W_LOSS + ((<usize>output) << 6);
+  const scale = actual + usageOf(element(rowOf(WINDOW), MEDIAN), floor) + max(floor, 1e-3);
+  for (let e = 0; e < EXPERTS; ++e) {
+    let sum = 0.0;
+    for (let l = 0; l < LEVELS; ++l) {
+      const residual = actual - usageOf(element(rowOf(e), l), floor);
+      const level = element(io(I_LEVELS), l);
+      sum += max(level * residual, (level - 1.0) * residual);
+    }
+    const loss = min(sum / <f64>LEVELS / scale, LOSS_MAX);
+    put(losses, e, element(losses, e) * LOSS_KEPT + loss);
+    const all = output * 8 + e;
+    put(shared, all, element(shared, all) * SHARED_LOSS_KEPT + loss * (1.0 - SHARED_LOSS_KEPT));
+  }
+  put(losses, LOSS_RUNS, element(losses, LOSS_RUNS) * LOSS_KEPT + 1.0);
+}
+
+/** Median of the process within its bounds, as it was last asked. */
+export function processMedian(): f64 {
+  return element(rowOf(PROCESS), MEDIAN);
+}
+
+function usageOf(y: f64, floor: f64): f64 {
+  return floor > 0.0 ? floor * Math.expm1(y) : Math.exp(y);
+}
+
+/**
+ * Remember what the experts need of the run whose place is `place`: call after its lessons are in place, and before the
+ * process is fitted anew.
+ * @param miss what the run taught over the process's median, or NaN
+ */
+export function remember(p: usize, output: i32, place: i32, miss: f64): void {
+  const y = element(valuesOf(p, output), place);
+  put(p + W_MISS + <usize>output * LINE, place, miss);
+  const isFirst = sizeOf(p, output) === 0;
+  for (let speed = 0; speed < 2; ++speed) {
+    const at = output * 2 + speed;
+    const before = isFirst ? y : element(p + W_NOW, at);
+    put(courseOf(p, output, speed), place, before);
+    if (isNaN(y)) continue;
+    put(p + W_NOW, at, before + (speed === 0 ? COURSE_FAST : COURSE_SLOW) * (y - before));
+  }
+  const size = sortPlaces(p, valuesOf(p, output), orderOf(p, output));
+  store<i32>(p + W_ORDER_SIZE + ((<usize>output) << 2), size);
+  const misses = sortPlaces(
+    p,
+    p + W_MISS + <usize>output * LINE,
+    p + W_MISS_ORDER + <usize>(output * RUNS_MAX),
+  );
+  store<i32>(p + W_MISS_SIZE + ((<usize>output) << 2), misses);
+}
+
+/** Places of the values that are not NaN, by size, into u8[RUNS_MAX]; of equals the earlier place first. */
+function sortPlaces(p: usize, values: usize, order: usize): i32 {
+  const n = load<i32>(p + W_COUNT);
+  let size = 0;
+  for (let i = 0; i < n; ++i) {
+    const value = element(values, i);
+    if (isNaN(value)) continue;
+    let at = size;
+    for (; at > 0 && element(values, load<u8>(order + <usize>(at - 1))) > value; --at) {
+      store<u8>(order + <usize>at, load<u8>(order + <usize>(at - 1)));
+    }
+    store<u8>(order + <usize>at, <u8>i);
+    size += 1;
+  }
+  return size;
+}
