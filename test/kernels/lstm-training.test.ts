@@ -169,7 +169,7 @@ class Trainee {
 }
 
 for (const { inputs, hidden, outputs, steps, rows } of [
-  { inputs: 4, hidden: 8, outputs: 4, steps: 6, rows: 5 },
+  { inputs: 4, hidden: 8, outputs: 4, steps: 6, rows: 7 },
   { inputs: 8, hidden: 16, outputs: 12, steps: 3, rows: 2 },
   { inputs: 4, hidden: 8, outputs: 8, steps: 1, rows: 1 },
 ]) {
