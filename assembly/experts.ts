@@ -4,9 +4,10 @@
 // never leave what was seen. The weights of an expert's average are those of its losses L, pinball losses of usage
 // (not of its logarithm) in units of that usage:
 //
-//   weight_e ~ L_e^-6,   L_e = (sum of decayed own losses + PRIOR_RUNS x loss over all workloads) / (runs + PRIOR_RUNS)
+//   weight_e ~ L_e^-6,   L_e = sum of decayed own losses + PRIOR_RUNS x mean own loss x r_e
 //
-// A new workload thus starts with the experts that served the others. Quantiles are averaged, in logarithms.
+// r_e is the expert's loss over the mean of all experts', over all workloads: a new workload starts with the experts that
+// served the others. Quantiles are averaged, in logarithms.
 //
 // Source: Berrisch & Ziel, "CRPS learning", Journal of Econometrics 237, 2023 (averages of quantiles by their losses).
 import {
@@ -82,9 +83,11 @@ const LOSS_KEPT: f64 = 0.97;
 const SHARED_LOSS_KEPT: f64 = 0.99;
 /** Largest loss of one run: a single blow must not silence an expert for ever. */
 const LOSS_MAX: f64 = 3.0;
-/** Losses before any run of any workload: the process learns fastest from few runs. */
-const LOSS_PROCESS_FIRST: f64 = 0.3;
-const LOSS_FIRST: f64 = 0.5;
+/** Losses over their mean, before any run of any workload: the process learns fastest from few runs. */
+const LOSS_PROCESS_FIRST: f64 = 0.7;
+const LOSS_FIRST: f64 = 1.15;
+/** Losses below this are told apart by rounding. */
+const LOSS_MIN: f64 = 1e-6;
 /** Place of the decayed count of runs in a line of losses. */
 const LOSS_RUNS: i32 = 7;
 
@@ -95,7 +98,8 @@ const DISTANCE_COURSE: i32 = 3;
 const WEIGHTS: i32 = 15;
 
 const rows = memory.data(1024); //   f64[8, 16], quantiles of each expert
-const shared = memory.data(512); //  f64[OUTPUTS, 8], losses over all workloads
+const shared = memory.data(512); //  f64[OUTPUTS, 8], losses over all workloads, over their mean
+const newest = memory.data(64); //   f64[EXPERTS], losses of the run being judged
 const select = memory.data(512); //  f64[RUNS_MAX]
 const fading = memory.data(512); //  f64[RUNS_MAX], weight of the run that lies so many behind
 let excess: f64 = 0.0; //            how far the request leaves what was seen, a logarithm
@@ -319,12 +323,15 @@ export function averageExperts(p: usize, output: i32, row: usize): void {
   memory.copy(rowOf(PROCESS), row, (<usize>LEVELS) << 3);
   consult(p, output);
   const losses = p + W_LOSS + ((<usize>output) << 6);
-  const runs = element(losses, LOSS_RUNS) + PRIOR_RUNS;
+  const own = element(losses, LOSS_RUNS);
+  let typical = 0.0;
+  for (let e = 0; e < EXPERTS; ++e) typical += element(losses, e) / <f64>EXPERTS;
+  const prior = own > 0.0 ? (PRIOR_RUNS * typical) / own : PRIOR_RUNS;
   let total = 0.0;
   for (let l = 0; l < LEVELS; ++l) put(row, l, 0.0);
   for (let e = 0; e < EXPERTS; ++e) {
-    const loss = (element(losses, e) + PRIOR_RUNS * element(shared, output * 8 + e)) / runs;
-    const inverse = 1.0 / max(loss, 1e-6);
+    const loss = element(losses, e) + prior * element(shared, output * 8 + e);
+    const inverse = 1.0 / max(loss / (own + PRIOR_RUNS), LOSS_MIN);
     const square = inverse * inverse;
     const weight = square * square * square; // loss^-6
     total += weight;
@@ -343,6 +350,7 @@ export function judge(p: usize, output: i32, y: f64, floor: f64): void {
   const actual = usageOf(y, floor);
   const losses = p + W_LOSS + ((<usize>output) << 6);
   const scale = actual + usageOf(element(rowOf(WINDOW), MEDIAN), floor) + max(floor, 1e-3);
+  let typical = 0.0;
   for (let e = 0; e < EXPERTS; ++e) {
     let sum = 0.0;
     for (let l = 0; l < LEVELS; ++l) {
@@ -350,10 +358,16 @@ export function judge(p: usize, output: i32, y: f64, floor: f64): void {
       const level = element(io(I_LEVELS), l);
       sum += max(level * residual, (level - 1.0) * residual);
     }
-    const loss = min(sum / <f64>LEVELS / scale, LOSS_MAX);
+    put(newest, e, min(sum / <f64>LEVELS / scale, LOSS_MAX));
+    typical += element(newest, e) / <f64>EXPERTS;
+  }
+  for (let e = 0; e < EXPERTS; ++e) {
+    const loss = element(newest, e);
     put(losses, e, element(losses, e) * LOSS_KEPT + loss);
+    if (typical < LOSS_MIN) continue;
     const all = output * 8 + e;
-    put(shared, all, element(shared, all) * SHARED_LOSS_KEPT + loss * (1.0 - SHARED_LOSS_KEPT));
+    const ratio = loss / typical;
+    put(shared, all, element(shared, all) * SHARED_LOSS_KEPT + ratio * (1.0 - SHARED_LOSS_KEPT));
   }
   put(losses, LOSS_RUNS, element(losses, LOSS_RUNS) * LOSS_KEPT + 1.0);
 }
