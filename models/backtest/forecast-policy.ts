@@ -97,7 +97,7 @@ export class ForecastPolicy {
 
   #allocate(forecast: Forecast, request: RecordedRequest): number {
     const memory = rowOf(forecast, 'memory');
-    if (!memory.every(Number.isFinite)) return this.#cold.allocate(request);
+    if (forecast.runs === 0 || !memory.every(Number.isFinite)) return this.#cold.allocate(request);
     const median = forecast.duration[MEDIAN] as number;
     const seconds = Number.isFinite(median) ? median : DURATION_S;
     return Math.max(cheapestAllocation(memory, MIB, seconds / GIB_H, this.#price), MEMORY_BYTES_MIN);

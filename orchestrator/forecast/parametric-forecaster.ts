@@ -16,6 +16,7 @@ import type { Params } from '../core/request.ts';
 import type { GuestSample } from '../core/sample.ts';
 import { type Kernels, loadKernels, OUTPUTS } from '../wasm/kernels.ts';
 import { checkParams, DIMS, NUMERIC, ParamSchema } from './features.ts';
+import { KindredWorkloads } from './kindred.ts';
 import { SlotTable } from './slot-table.ts';
 
 /** Smallest increment of each field that means something, in its unit: about what an idle guest's noise is. */
@@ -28,6 +29,9 @@ const FLOORS: Readonly<Record<ProfileField, number>> = {
   netTxBytesPerS: 4 * 1024,
   instructionsPerS: 1e6,
 };
+
+/** Shortest run told apart from none, s. */
+const DURATION_FLOOR_S = 0.001;
 
 /** First and last knot of the short track, s: two readings of a fast sensor, and minutes ahead. */
 const KNOT_S_MIN = 0.5;
@@ -85,6 +89,7 @@ export class ParametricForecaster implements Forecaster {
   readonly #guests: SlotTable;
   readonly #slots: SlotTable;
   readonly #workloads: Workload[];
+  #kindred = new KindredWorkloads();
   #readingsIgnored = 0;
 
   /** Load and warm up the kernels. */
@@ -147,6 +152,7 @@ export class ParametricForecaster implements Forecaster {
     }
     const slot = this.#slots.claim(keyOf(outcome.tenant, outcome.workload));
     this.#writeRun(slot, outcome);
+    if (outcome.completed) this.#learnKindred(outcome, durationS);
     const workload = this.#workloads[slot] as Workload;
     workload.learned += 1;
     const selects = workload.learned <= SELECT_ALWAYS_RUNS || workload.learned % SELECT_EVERY_RUNS === 0;
@@ -195,9 +201,48 @@ export class ParametricForecaster implements Forecaster {
     }
     const runs = call.forecastRequest(slot, guest, KNOTS_MAX, estimateS);
     let reason = runs > 0 ? `parameters of ${runs} run${runs === 1 ? '' : 's'}` : COLD_START;
+    if (runs === 0 && this.#askKindred(query)) reason += '; the rest by kindred workloads';
     if (novel) reason += ', with a parameter or category never seen';
     if (guest < 0) reason += '; guest never read';
     return this.#answer(query, reason, runs);
+  }
+
+  /** Keep what the run in `peak` and `before` needed. */
+  #learnKindred({ tenant, workload, params }: Outcome, durationS: number): void {
+    const { peak, before } = this.#kernels;
+    const outputs = new Float64Array(OUTPUTS);
+    for (let f = 0; f < FIELDS; f += 1) {
+      const from = before[f] as number;
+      outputs[f] = Math.max(0, (peak[f] as number) - (Number.isNaN(from) ? 0 : from));
+    }
+    outputs[FIELDS] = durationS;
+    this.#kindred.learn(tenant, workload, params, outputs);
+  }
+
+  /**
+   * Fill what a cold start leaves open, for want of a ceiling or of an estimate, from workloads like this one. The guest's own
+   * course stays unknown.
+   * @returns whether there was something to fill, and to fill it with
+   */
+  #askKindred({ workload, before = {} }: ForecastQuery): boolean {
+    const { forecastPeak, forecastDuration } = this.#kernels;
+    if (workload === undefined) return false;
+    let asked = false;
+    for (let output = 0; output < OUTPUTS; output += 1) {
+      const field = PROFILE_FIELDS[output];
+      const row =
+        field === undefined
+          ? forecastDuration
+          : forecastPeak.subarray(output * LEVELS, (output + 1) * LEVELS);
+      if (!Number.isNaN(row[0])) continue;
+      const floor = field === undefined ? DURATION_FLOOR_S : FLOORS[field];
+      const found = this.#kindred.quantiles(workload, output, QUANTILE_LEVELS, floor);
+      if (found === undefined) continue;
+      const base = field === undefined ? 0 : (before[field] ?? 0);
+      for (let l = 0; l < LEVELS; l += 1) row[l] = base + (found[l] as number);
+      asked = true;
+    }
+    return asked;
   }
 
   /** Copy the kernels' answer out and bring it to the axis that was asked for. */
@@ -288,6 +333,7 @@ export class ParametricForecaster implements Forecaster {
     this.#guests.release(guest);
     this.#slots.release(keyOf(tenant, guest));
     this.#kernels.call.prepare();
+    this.#kindred = new KindredWorkloads();
     this.#readingsIgnored = 0;
   }
 }

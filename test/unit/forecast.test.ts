@@ -102,6 +102,34 @@ t.test('a cold start says so and lies between usage and ceiling', async (t) => {
   t.ok(at(told.duration, 0.95) > 20, 'and it may be far off');
 });
 
+t.test('a workload that never ran: what a ceiling leaves open is told by kindred ones', async (t) => {
+  const { forecaster, random } = await taught(0);
+  // Six threads of 1,000 millicores each "sort", six of 100 each "copy"; run times 10 and 100 s.
+  for (let i = 0; i < 12; i += 1) {
+    const [kind, scale] = i % 2 === 0 ? (['sort', 1000] as const) : (['copy', 100] as const);
+    const run = outcomeOf('g', `${kind} part ${i}`, hiddenWorkload.draw(random), random, 0);
+    const params: Params = { threads: { kind: 'number', value: 1 + (i >> 1) } };
+    const peak = { cpuMillicores: scale * (1 + (i >> 1)), memoryBytes: 1e8 };
+    forecaster.learn({ ...run, params, before: {}, peak, finishedAtMs: 1e7 / scale });
+  }
+  const ask = (tenant: string, ceiling: object) => {
+    const params: Params = { threads: { kind: 'number', value: 4 } };
+    const query = requestOf('g', 'sort whole', params);
+    return forecaster.forecast({ ...query, workload: { tenant, name: 'sort whole', params }, ceiling });
+  };
+  const open = ask('lab', {});
+  t.match(open.reason, /cold start.*; the rest by kindred workloads/);
+  t.equal(open.runs, 0);
+  const [cpu, seconds] = [at(open.peak, 0.5, CPU), at(open.duration, 0.5)];
+  t.ok(cpu > 2000 && cpu < 6000, `of kinds 1,000 to 6,000 and 100 to 600: ${cpu.toFixed(0)}`);
+  t.ok(seconds > 5 && seconds < 20, `of 10 and 100 s: ${seconds.toFixed(1)}`);
+  const memory = at(open.peak, 0.95, MEMORY);
+  t.ok(Math.abs(memory / 1e8 - 1) < 1e-6, 'all alike in memory');
+  const ceiling = ask('lab', { memoryBytes: CEILING.memoryBytes });
+  t.ok(Math.abs(at(ceiling.peak, 0.95, MEMORY) / CEILING.memoryBytes - 1) < 0.02, 'a ceiling comes first');
+  t.ok(ask('other', {}).peak.every(Number.isNaN), 'tenants learn nothing of each other');
+});
+
 t.test('the first run already moves the forecast for its parameters', async (t) => {
   const { forecaster, random } = await taught(0);
   const params = hiddenWorkload.draw(random);
