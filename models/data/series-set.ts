@@ -11,6 +11,10 @@ export interface SetFacts {
   readonly stepS?: number;
   /** Begin of every series' grid, s, and its bins. Absent: a grid runs from a series' own first row to its own last. */
   readonly grid?: { readonly startS: number; readonly steps: number };
+  /** Bins after which the set's courses are expected to repeat; 0: they do not. Absent: nobody said. */
+  readonly seasonSteps?: number;
+  /** As the set states it. */
+  readonly licence: string;
   /** Profile fields, by metric. */
   readonly profile: Readonly<Record<string, string>>;
 }
@@ -190,11 +194,14 @@ function checkedFacts(raw: RawFacts): SetFacts {
   const stepS = optionalNumber(raw, 'step_seconds', (value) => value > 0);
   const startS = optionalNumber(raw, 'start', () => true);
   const steps = optionalNumber(raw, 'steps', (value) => value > 0 && Number.isInteger(value));
+  const seasonSteps = optionalNumber(raw, 'season_steps', (value) => value >= 0 && Number.isInteger(value));
   if ((startS === undefined) !== (steps === undefined)) throw new Error('it has one of start and steps only');
   return {
     name,
     ...(stepS !== undefined && { stepS }),
     ...(startS !== undefined && steps !== undefined && { grid: { startS, steps } }),
+    ...(seasonSteps !== undefined && { seasonSteps }),
+    licence: typeof raw.licence === 'string' ? raw.licence : 'none stated',
     profile: profile as Readonly<Record<string, string>>,
   };
 }

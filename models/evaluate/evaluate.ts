@@ -67,6 +67,7 @@ export class Evaluator {
       past.refresh(grid, bin);
       const sample = { at: grid.startAt + bin * grid.step, values: past.latest };
       timed(this.#refresh, () => forecaster.refresh(sample));
+      forecaster.rest?.();
     }
   }
 

@@ -21,6 +21,8 @@ export interface SeriesFacts {
 export interface SeriesForecaster {
   /** Take the next bin, a missing one too. */
   refresh(sample: SeriesSample): void;
+  /** Work between samples that no forecast waits for, such as a slow fit. */
+  rest?(): void;
   /**
    * Quantiles of the bins that follow the last sample; changes nothing.
    * @param levels increasing, each in (0, 1)

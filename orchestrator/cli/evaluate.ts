@@ -8,7 +8,10 @@ import { BASELINES, type Baseline, baselineSource } from '../../models/evaluate/
 import { SCORED_LEVELS } from '../../models/evaluate/scores.ts';
 import type { ForecasterSource } from '../../models/evaluate/series-forecaster.ts';
 import { AllocatorError } from '../core/errors.ts';
+import { SeriesModel, withoutRecurrence } from '../forecast/series-model.ts';
+import { SeriesKernels } from '../wasm/series.ts';
 import { type Io, printAnswer } from './io.ts';
+import { DEFAULT_MODEL, loadModel } from './model-folder.ts';
 import { Progress } from './progress.ts';
 import { facts } from './table.ts';
 
@@ -21,6 +24,8 @@ interface EvaluateOptions {
   readonly resample?: number;
   readonly axis: 'seconds' | 'instructions';
   readonly model?: string;
+  readonly models?: string;
+  readonly lstm: boolean;
   readonly baseline?: Baseline;
   readonly json?: boolean;
 }
@@ -56,7 +61,11 @@ export function evaluateCommand(io: Io): Command {
         .choices(['seconds', 'instructions'])
         .default('seconds'),
     )
-    .option('--model <name>', 'a trained model; none comes with this version')
+    .option(
+      '--model <name>',
+      'a trained model, NAME or NAME@VERSION (default: the one that comes with the program)',
+    )
+    .option('--models <folder>', "where trained models are kept (default: the user's data folder)")
     .option('--no-lstm', 'the model without its recurrent part')
     .addOption(
       new Option('--baseline <name>', 'a reference forecast instead of a model')
@@ -100,7 +109,7 @@ function parseStep(text: string): number {
 
 async function evaluate(io: Io, options: EvaluateOptions): Promise<void> {
   const began = performance.now();
-  const source = sourceOf(options);
+  const source = await sourceOf(io, options);
   const set = await SeriesSet.open(resolve(options.data));
   try {
     const toGrid = gridder(set, options);
@@ -129,13 +138,16 @@ async function evaluate(io: Io, options: EvaluateOptions): Promise<void> {
   }
 }
 
-/** @throws {AllocatorError} INVALID_REQUEST without a baseline */
-function sourceOf({ baseline, model }: EvaluateOptions): ForecasterSource {
+async function sourceOf(
+  io: Io,
+  { baseline, model = DEFAULT_MODEL, models, lstm }: EvaluateOptions,
+): Promise<ForecasterSource> {
   if (baseline !== undefined) return baselineSource(baseline);
-  throw new AllocatorError(
-    'INVALID_REQUEST',
-    `there is no trained model${model === undefined ? '' : ` ${model}`} here; what can be scored is --baseline ${BASELINES.join(' or ')}`,
-  );
+  const kernels = await SeriesKernels.load();
+  const { weights } = await loadModel(io, kernels, model, models);
+  kernels.adopt(lstm ? weights : withoutRecurrence(kernels, weights));
+  const name = lstm ? model : `${model} without its recurrent part`;
+  return { name, open: (facts) => new SeriesModel(kernels, facts) };
 }
 
 /** How the rows of a set become even series. */

@@ -48,8 +48,19 @@ const RULES = [
     ],
   },
   { from: 'libvirt-adapter', allow: ['libvirt-adapter/', CORE, NODE] },
-  { from: 'models/files', allow: ['models/files/', CORE, 'node:assert', '@bufbuild/protobuf'] },
+  { from: 'models/files', allow: ['models/files/', CORE, NODE, '@bufbuild/protobuf'] },
   { from: 'models/data', allow: ['models/data/', CORE, NODE, '@duckdb/node-api'] },
+  {
+    from: 'models/train',
+    allow: [
+      'models/train/',
+      'models/data/',
+      'orchestrator/forecast/series-model.ts',
+      'orchestrator/wasm/',
+      CORE,
+      NODE,
+    ],
+  },
   { from: 'models/evaluate', allow: ['models/evaluate/', 'models/data/', CORE] },
   {
     from: 'models/backtest',

@@ -1,0 +1,89 @@
+import { availableParallelism } from 'node:os';
+import { withoutRecurrence } from '../../orchestrator/forecast/series-model.ts';
+import { SeriesKernels } from '../../orchestrator/wasm/series.ts';
+import { TrainingKernels } from '../../orchestrator/wasm/training.ts';
+import { type Curriculum, readCurriculum } from './curriculum.ts';
+import { Random } from './random.ts';
+import { startingModel } from './starting-model.ts';
+import { StretchPool } from './stretch-pool.ts';
+import { binNumbers, STRETCH_BINS } from './stretches.ts';
+import { type EpochResult, type Stretch, Trainer } from './trainer.ts';
+
+export interface TrainingPlan {
+  readonly folders: readonly string[];
+  /** Only the first so many bins of each series are learned from. */
+  readonly untilStep?: number;
+  readonly epochs: number;
+  readonly seed: number;
+  readonly signal: AbortSignal;
+}
+
+export interface TrainingResult {
+  readonly weights: Float32Array;
+  readonly curriculum: Curriculum;
+  readonly stretches: number;
+  readonly epochs: readonly EpochResult[];
+  /** On what was kept back, in units of the pool's loss before training. */
+  readonly heldBackLoss: number;
+  readonly heldBackLossNoLstm: number;
+  readonly kernels: SeriesKernels;
+}
+
+/** Where a training is. @param fraction in [0, 1] of this part */
+export type TellProgress = (fraction: number, place: string) => void;
+
+/** Most workers that cut stretches. */
+const WORKERS_MAX = 4;
+
+/** Train a series model; the same sets, plan and seed give the same weights, to the bit. */
+export async function train(plan: TrainingPlan, tell: TellProgress): Promise<TrainingResult> {
+  const { signal, seed } = plan;
+  const curriculum = await readCurriculum(plan.folders, plan, (folder) => tell(0, `reading ${folder}`));
+  const stretches = await cut(curriculum, signal, tell);
+  if (stretches.length === 0) throw new Error(`no series has ${2 * STRETCH_BINS} bins to learn from`);
+  const kernels = await SeriesKernels.load();
+  const training = await TrainingKernels.load(kernels.inputs);
+  const random = new Random(seed);
+  training.model.set(startingModel(kernels, training, random));
+  const trainer = new Trainer(training, kernels.inputs, stretches);
+  const epochs = await trainer.train(plan.epochs, random, signal, ({ epoch, heldBack }) =>
+    tell(epoch / plan.epochs, `epoch ${epoch}, held-back loss ${heldBack.toFixed(4)}`),
+  );
+  const weights = trainer.best;
+  const heldBackLossNoLstm = trainer.judge(withoutRecurrence(kernels, weights));
+  return {
+    weights,
+    curriculum,
+    stretches: stretches.length,
+    epochs,
+    heldBackLoss: trainer.bestLoss,
+    heldBackLossNoLstm,
+    kernels,
+  };
+}
+
+async function cut(
+  { lessons }: Curriculum,
+  signal: AbortSignal,
+  tell: TellProgress,
+): Promise<readonly Stretch[]> {
+  const pool = new StretchPool(Math.min(availableParallelism(), WORKERS_MAX));
+  try {
+    const answers = await pool.run(
+      lessons.map(({ job }) => job),
+      signal,
+      (done) => tell(done / lessons.length, `${done} of ${lessons.length} series played`),
+    );
+    const size = STRETCH_BINS * binNumbers(await SeriesKernels.load());
+    return answers.flatMap((answer, i) => {
+      const { set, heldBack } = lessons[i] as Curriculum['lessons'][number];
+      return Array.from({ length: answer.length / size }, (_, s) => ({
+        bins: answer.subarray(s * size, (s + 1) * size),
+        set,
+        heldBack,
+      }));
+    });
+  } finally {
+    await pool.close();
+  }
+}

@@ -1,0 +1,143 @@
+import { join, resolve } from 'node:path';
+import { Command, InvalidArgumentError } from 'commander';
+import { saveModel } from '../../models/files/model-file.ts';
+import { type TrainingResult, train } from '../../models/train/train.ts';
+import { type Io, printAnswer } from './io.ts';
+import { checkedName, modelFolder, partsOf } from './model-folder.ts';
+import { Progress } from './progress.ts';
+import { facts } from './table.ts';
+
+interface TrainOptions {
+  readonly data: readonly string[];
+  readonly untilStep?: number;
+  readonly epochs: number;
+  readonly seed: number;
+  readonly out: string;
+  readonly models?: string;
+  readonly json?: boolean;
+}
+
+const EPOCHS = 12;
+
+/** `foreshade train`: learn from recorded sets how the experts are to be weighed. */
+export function trainCommand(io: Io): Command {
+  return new Command('train')
+    .description('Train a model on recorded sets')
+    .requiredOption('--data <folders>', 'series sets, by commas', parseFolders)
+    .requiredOption('--out <name>', 'name of the model; a name that exists gets its next version')
+    .option('--until-step <n>', 'learn from the first so many steps of each series only', parseCount)
+    .option(
+      '--epochs <n>',
+      'passes over what was cut, at most; it ends earlier when nothing gets better',
+      parseCount,
+      EPOCHS,
+    )
+    .option('--seed <n>', 'the same seed and sets give the same weights', parseSeed, 1)
+    .option('--models <folder>', "where trained models are kept (default: the user's data folder)")
+    .option('--json', 'print exactly one JSON document on stdout')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ foreshade train --data sets/web,sets/batch --out ours
+  $ foreshade evaluate --model ours --data sets/other --metrics cpu --horizon 48 --windows 18 --season 288`,
+    )
+    .action(async (options: TrainOptions) => await run(io, options));
+}
+
+function parseFolders(text: string): string[] {
+  const folders = text.split(',').map((folder) => folder.trim());
+  if (folders.includes('')) throw new InvalidArgumentError('It is a list of folders, by commas.');
+  return folders;
+}
+
+function parseCount(text: string): number {
+  const count = Number(text);
+  if (!Number.isSafeInteger(count) || count < 1)
+    throw new InvalidArgumentError('It is a whole number from 1.');
+  return count;
+}
+
+function parseSeed(text: string): number {
+  const seed = Number(text);
+  if (!Number.isSafeInteger(seed) || seed < 0 || seed >= 2 ** 32)
+    throw new InvalidArgumentError('It is a whole number from 0, below 2^32.');
+  return seed;
+}
+
+async function run(io: Io, options: TrainOptions): Promise<void> {
+  const began = performance.now();
+  const name = checkedName(options.out);
+  const progress = new Progress(io);
+  const result = await train(
+    { ...options, folders: options.data.map((folder) => resolve(folder)), signal: io.signal },
+    (fraction, place) => progress.tell(fraction, place),
+  );
+  progress.end();
+  const { curriculum, weights, kernels } = result;
+  const { path, version } = await saveModel(
+    join(modelFolder(io, options.models), name),
+    {
+      name,
+      createdAt: new Date().toISOString(),
+      ...partsOf(kernels),
+      data: curriculum.sets,
+      dataSha256: curriculum.sha256,
+      seed: options.seed,
+      epochs: result.epochs.length,
+      heldBackLoss: result.heldBackLoss,
+      heldBackLossNoLstm: result.heldBackLossNoLstm,
+    },
+    partsOf(kernels),
+    weights,
+  );
+  const seconds = (performance.now() - began) / 1000;
+  printAnswer(io, options.json, {
+    document: trainingDocument(name, version, path, result, seconds),
+    text: trainingText(name, version, path, result, seconds),
+  });
+}
+
+function trainingDocument(
+  name: string,
+  version: number,
+  path: string,
+  { curriculum, stretches, epochs, heldBackLoss, heldBackLossNoLstm }: TrainingResult,
+  seconds: number,
+) {
+  return {
+    model: name,
+    version,
+    path,
+    sets: curriculum.sets,
+    stretches,
+    epochs: epochs.map(({ epoch, learned, heldBack }) => ({
+      epoch,
+      learned_loss: learned,
+      held_back_loss: heldBack,
+    })),
+    held_back_loss: heldBackLoss,
+    held_back_loss_no_lstm: heldBackLossNoLstm,
+    seconds: Number(seconds.toFixed(3)),
+  };
+}
+
+function trainingText(
+  name: string,
+  version: number,
+  path: string,
+  { curriculum, stretches, epochs, heldBackLoss, heldBackLossNoLstm }: TrainingResult,
+  seconds: number,
+): string {
+  const percent = (loss: number): string =>
+    `${((1 - loss) * 100).toFixed(2)} % below the pool before training`;
+  return facts([
+    ['model', `${name}@${version}`],
+    ['kept in', path],
+    ['sets', curriculum.sets.map((set) => `${set.name} (${set.series} series)`).join(', ')],
+    ['learned from', `${stretches.toLocaleString('en-US')} stretches, ${epochs.length} epochs`],
+    ['held-back loss', percent(heldBackLoss)],
+    ['without its recurrent part', percent(heldBackLossNoLstm)],
+    ['took', `${seconds.toFixed(1)} s`],
+  ]);
+}
