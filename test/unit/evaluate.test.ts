@@ -287,10 +287,15 @@ t.test('what does not fit is said', async (t) => {
     t.equal(out, '', name);
     t.match(err, expected, name);
   }
-  for (const more of [[], ['--model', 'm1'], ['--no-lstm']]) {
-    const { code, err } = await run(tiny(newSet(TINY), ...more));
-    t.equal(code, 1);
-    t.match(err, /no trained model.* here; what can be scored is --baseline seasonal-naive or last-value/);
+  const absent = await run(tiny(newSet(TINY), '--model', 'm1'));
+  t.equal(absent.code, 1);
+  t.match(absent.err, /there is no model m1 in /);
+  const hidden = await run(tiny(newSet(TINY), '--model', '..'));
+  t.match(hidden.err, /a model name has letters, digits/);
+  for (const more of [[], ['--no-lstm']]) {
+    const { code, out } = await run(tiny(newSet(TINY), '--json', ...more));
+    t.equal(code, 0, 'the model that ships');
+    t.ok(Number.isFinite(JSON.parse(out).CRPS));
   }
   const failed = await run(tiny(join(root, 'none'), '--baseline', 'last-value', '--json'));
   t.match(JSON.parse(failed.out), { error: { reason: 'SET_REFUSED' } });

@@ -24,7 +24,10 @@ Options:
                      instructions
   --axis <axis>      what a step is counted in; instructions need --resample
                      (choices: "seconds", "instructions", default: "seconds")
-  --model <name>     a trained model; none comes with this version
+  --model <name>     a trained model, NAME or NAME@VERSION (default: the one
+                     that comes with the program)
+  --models <folder>  where trained models are kept (default: the user's data
+                     folder)
   --no-lstm          the model without its recurrent part
   --baseline <name>  a reference forecast instead of a model (choices:
                      "seasonal-naive", "last-value")
