@@ -12,6 +12,7 @@ const PAGE_KIB = 64;
  */
 const MODULES = {
   foreshade: { entry: 'assembly/index.ts', memoryMiB: 40 },
+  anomaly: { entry: 'assembly/anomaly/index.ts', memoryMiB: 16 },
   lstm: { entry: 'assembly/lstm/index.ts', memoryMiB: 16 },
   training: { entry: 'assembly/training/index.ts', memoryMiB: 16 },
   series: { entry: 'assembly/series/index.ts', memoryMiB: 16 },

@@ -58,6 +58,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'show the whole way of a request on real guests, in a lab of its own',
     load: async (io) => (await import('./demo.ts')).demoCommand(io),
   },
+  detect: {
+    summary: 'score how unusual each row of a recorded set is',
+    load: async (io) => (await import('./detect.ts')).detectCommand(io),
+  },
   train: {
     summary: 'learn from recorded sets how forecasts are to be weighed',
     load: async (io) => (await import('./train.ts')).trainCommand(io),

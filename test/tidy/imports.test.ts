@@ -51,6 +51,10 @@ const RULES = [
   { from: 'models/files', allow: ['models/files/', CORE, NODE, '@bufbuild/protobuf'] },
   { from: 'models/data', allow: ['models/data/', CORE, NODE, '@duckdb/node-api'] },
   {
+    from: 'models/detect',
+    allow: ['models/detect/', 'models/data/', 'models/evaluate/durations.ts', CORE, NODE],
+  },
+  {
     from: 'models/train',
     allow: [
       'models/train/',
