@@ -57,9 +57,6 @@ export class Trainer {
   get best(): Float32Array {
     return this.#best;
   }
-  get bestLoss(): number {
-    return this.#bestLoss;
-  }
 
   /** Train; the kernels end with the best weights. @param tell after each epoch; awaited */
   async train(
