@@ -184,6 +184,18 @@ function readFacts(folder: string): SetFacts {
   }
 }
 
+/** What kind of set a folder holds, in dataset.json's words. @throws {ShadowError} SET_REFUSED */
+export function kindOfSet(folder: string): string {
+  const path = join(folder, 'dataset.json');
+  try {
+    const { kind } = JSON.parse(readFileSync(path, 'utf8')) as { kind?: unknown };
+    if (typeof kind !== 'string') throw new Error('it lacks a kind');
+    return kind;
+  } catch (error) {
+    throw refused(`${path} cannot be used`, error);
+  }
+}
+
 function checkedFacts(raw: RawFacts): SetFacts {
   if (typeof raw !== 'object' || raw === null) throw new Error('it is no object');
   const { name, kind, profile = {} } = raw;

@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os';
+import { AllocatorError } from '../../orchestrator/core/errors.ts';
 import { withoutRecurrence } from '../../orchestrator/forecast/series-model.ts';
 import { SeriesKernels } from '../../orchestrator/wasm/series.ts';
 import { TrainingKernels } from '../../orchestrator/wasm/training.ts';
@@ -45,7 +46,11 @@ export async function train(plan: TrainingPlan, tell: TellProgress): Promise<Tra
   const { signal, seed } = plan;
   const curriculum = await readCurriculum(plan.folders, plan, (folder) => tell(0, `reading ${folder}`));
   const stretches = await cut(curriculum, signal, tell);
-  if (stretches.length === 0) throw new Error(`no series has ${2 * STRETCH_BINS} bins to learn from`);
+  if (stretches.length === 0)
+    throw new AllocatorError(
+      'INVALID_REQUEST',
+      `no series has the ${2 * STRETCH_BINS} steps that are needed to learn from it`,
+    );
   const kernels = await SeriesKernels.load();
   const training = await TrainingKernels.load(kernels.inputs);
   const random = new Random(seed);

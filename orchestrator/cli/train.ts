@@ -1,5 +1,6 @@
 import { join, resolve } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
+import { kindOfSet } from '../../models/data/series-set.ts';
 import { saveModel } from '../../models/files/model-file.ts';
 import { type TrainingResult, train } from '../../models/train/train.ts';
 import { type Io, printAnswer } from './io.ts';
@@ -68,10 +69,14 @@ function parseSeed(text: string): number {
 async function run(io: Io, options: TrainOptions): Promise<void> {
   const began = performance.now();
   const name = checkedName(options.out);
+  const all = options.data.map((folder) => resolve(folder));
+  // Requests teach the service's own forecaster as they come; this model is of series.
+  const folders = all.filter((folder) => !kindOfSet(folder).endsWith('requests'));
+  const leftOut = all.filter((folder) => !folders.includes(folder));
+  if (leftOut.length > 0) io.err(`sets of requests, left out: ${leftOut.join(', ')}\n`);
   const progress = new Progress(io);
-  const result = await train(
-    { ...options, folders: options.data.map((folder) => resolve(folder)), signal: io.signal },
-    (fraction, place) => progress.tell(fraction, place),
+  const result = await train({ ...options, folders, signal: io.signal }, (fraction, place) =>
+    progress.tell(fraction, place),
   );
   progress.end();
   const { curriculum, weights, kernels } = result;

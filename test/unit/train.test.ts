@@ -1,0 +1,74 @@
+// Goal: `foreshade train` makes the same model twice, keeps it whole, and refuses what it cannot learn from. Method: a small
+// set written here.
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { runCli } from '../../orchestrator/cli/program.ts';
+import { randomFrom } from '../random.ts';
+
+const root = t.testdir();
+
+function newSet(name: string, kind: string, bins: number): string {
+  const folder = join(root, name);
+  mkdirSync(folder);
+  const next = randomFrom(9);
+  writeFileSync(
+    join(folder, 'dataset.json'),
+    JSON.stringify({ name, kind, step_seconds: 300, season_steps: 24, licence: 'ours' }),
+  );
+  const rows = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i'].flatMap((series) =>
+    Array.from({ length: bins }, (_, i) => `${series},${i * 300},${i % 24 < 8 ? 50 + next() : next()}\n`),
+  );
+  writeFileSync(join(folder, 'series.csv'), `series,t,cpu\n${rows.join('')}`);
+  return folder;
+}
+
+async function run(...args: string[]) {
+  const out: string[] = [];
+  const err: string[] = [];
+  const code = await runCli([...args, '--models', join(root, 'models')], {
+    out: (text) => void out.push(text),
+    err: (text) => void err.push(text),
+    env: {},
+    signal: new AbortController().signal,
+  });
+  return { code, out: out.join(''), err: err.join('') };
+}
+
+t.test('the same set gives the same weights, and the model can be evaluated', async (t) => {
+  const set = newSet('day', 'series', 400);
+  const requests = newSet('asked', 'requests', 1);
+  const first = await run('train', '--data', `${set},${requests}`, '--out', 'm', '--epochs', '2', '--json');
+  t.equal(first.code, 0, first.err);
+  t.match(first.err, /sets of requests, left out: .*asked/);
+  const report = JSON.parse(first.out);
+  t.match(report, {
+    model: 'm',
+    version: 1,
+    sets: [{ name: 'day', licence: 'ours', series: 9, bins: 3600 }],
+  });
+  t.ok(report.held_back_loss < 1, `held-back loss ${report.held_back_loss}`);
+  const second = JSON.parse((await run('train', '--data', set, '--out', 'm', '--epochs', '2', '--json')).out);
+  t.equal(second.version, 2);
+  const [one, two] = [report, second].map(({ path }) => readFileSync(join(path, 'weights.safetensors')));
+  t.ok(one !== undefined && two !== undefined && one.equals(two), 'bit for bit');
+  t.strictSame(readdirSync(join(root, 'models', 'm')).sort(), ['1', '2'], 'no draft is left');
+  const plan = ['--metrics', 'cpu', '--horizon', '24', '--windows', '2', '--season', '24'];
+  const scored = await run('evaluate', '--data', set, ...plan, '--model', 'm@1', '--json');
+  t.equal(scored.code, 0, scored.err);
+  t.ok(JSON.parse(scored.out).CRPS < 0.2);
+});
+
+t.test('what cannot be learned from is refused', async (t) => {
+  const cases: [string, string[], RegExp][] = [
+    ['short', ['--data', newSet('short', 'series', 50), '--out', 'x'], /needed to learn from it/],
+    ['absent', ['--data', join(root, 'none'), '--out', 'x'], /dataset\.json cannot be used/],
+    ['name', ['--data', newSet('named', 'series', 10), '--out', '../x'], /a model name has letters/],
+  ];
+  for (const [name, args, expected] of cases) {
+    const { code, err } = await run('train', ...args);
+    t.equal(code, 1, name);
+    t.match(err, expected, name);
+  }
+  t.equal((await run('train', '--data', 'x')).code, 2);
+});
