@@ -58,6 +58,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'show the whole way of a request on real guests, in a lab of its own',
     load: async (io) => (await import('./demo.ts')).demoCommand(io),
   },
+  model: {
+    summary: 'list, show and verify trained models',
+    load: async (io) => (await import('./model.ts')).modelCommand(io),
+  },
   detect: {
     summary: 'score how unusual each row of a recorded set is',
     load: async (io) => (await import('./detect.ts')).detectCommand(io),

@@ -59,6 +59,26 @@ t.test('the same set gives the same weights, and the model can be evaluated', as
   t.ok(JSON.parse(scored.out).CRPS < 0.2);
 });
 
+t.test('models are listed, shown and verified', async (t) => {
+  const listed = await run('model', 'ls', '--json');
+  const names = JSON.parse(listed.out).models.map(
+    (m: { name: string; version: number }) => `${m.name}@${m.version}`,
+  );
+  t.strictSame(names, ['m@1', 'm@2', 'default@1']);
+  t.match(JSON.parse((await run('model', 'show', 'm@1', '--json')).out), {
+    name: 'm',
+    version: 1,
+    epochs: 2,
+  });
+  t.match((await run('model', 'verify', 'default')).out, /default@1 is whole/);
+  const file = join(root, 'models', 'm', '2', 'weights.safetensors');
+  writeFileSync(file, readFileSync(file).subarray(0, -4));
+  const broken = await run('model', 'verify', 'm');
+  t.equal(broken.code, 1);
+  t.match(broken.err, /checksums differ/);
+  t.match((await run('model', 'show', 'm@7')).err, /there is no model m@7/);
+});
+
 t.test('what cannot be learned from is refused', async (t) => {
   const cases: [string, string[], RegExp][] = [
     ['short', ['--data', newSet('short', 'series', 50), '--out', 'x'], /needed to learn from it/],

@@ -1,0 +1,84 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { type ModelManifest, readManifest, versionsIn } from '../../models/files/model-file.ts';
+import { SeriesKernels } from '../wasm/series.ts';
+import { type Io, printAnswer } from './io.ts';
+import { findModel, loadModel, modelFolder, shippedFolder } from './model-folder.ts';
+import { facts, table } from './table.ts';
+
+interface ModelOptions {
+  readonly models?: string;
+  readonly json?: boolean;
+}
+
+/** `foreshade model`: what trained models there are, and whether they are whole. */
+export function modelCommand(io: Io): Command {
+  const command = new Command('model').description('List, show and verify trained models');
+  const add = (usage: string, description: string): Command =>
+    command
+      .command(usage)
+      .description(description)
+      .option('--models <folder>', "where trained models are kept (default: the user's data folder)")
+      .option('--json', 'print exactly one JSON document on stdout');
+  add('ls', 'the models there are, version by version').action((options: ModelOptions) => list(io, options));
+  add('show <name>', 'what a model was trained on, and its losses; NAME or NAME@VERSION').action(
+    (name: string, options: ModelOptions) => show(io, name, options),
+  );
+  add('verify <name>', "check a model's files: checksum, shapes, every number").action(
+    (name: string, options: ModelOptions) => verify(io, name, options),
+  );
+  return command;
+}
+
+async function list(io: Io, { models, json }: ModelOptions): Promise<void> {
+  const found: { name: string; version: number; created_at: string; sets: string[]; path: string }[] = [];
+  for (const home of [modelFolder(io, models), shippedFolder()]) {
+    const names = await readdir(home).catch(() => []);
+    for (const name of names.sort()) {
+      for (const version of await versionsIn(join(home, name))) {
+        const path = join(home, name, String(version));
+        const { createdAt, data } = await readManifest(path);
+        found.push({ name, version, created_at: createdAt, sets: data.map((set) => set.name), path });
+      }
+    }
+  }
+  const rows = found.map((m) => [`${m.name}@${m.version}`, m.created_at, m.sets.join(', ')]);
+  printAnswer(io, json, {
+    document: { models: found },
+    text: rows.length === 0 ? 'there is no model' : table(['model', 'made at', 'trained on'], rows),
+  });
+}
+
+async function show(io: Io, name: string, { models, json }: ModelOptions): Promise<void> {
+  const path = await findModel(io, name, models);
+  const manifest = await readManifest(path);
+  printAnswer(io, json, { document: manifest, text: cardOf(manifest, path) });
+}
+
+function cardOf(manifest: ModelManifest, path: string): string {
+  const percent = (loss: number): string =>
+    `${((1 - loss) * 100).toFixed(2)} % below the pool before training`;
+  return facts([
+    ['model', `${manifest.name}@${manifest.version}, made at ${manifest.createdAt}`],
+    ['kept in', path],
+    ['shape', `${manifest.inputs} inputs, hidden ${manifest.hidden}, ${manifest.groups} experts`],
+    ['horizons', `${manifest.knots.join(', ')} steps`],
+    ...manifest.data.map((set, i): [string, string] => [
+      i === 0 ? 'trained on' : '',
+      `${set.name}: ${set.series.toLocaleString('en-US')} series, ${set.bins.toLocaleString('en-US')} steps (${set.licence})`,
+    ]),
+    ['epochs, seed', `${manifest.epochs}, ${manifest.seed}`],
+    ['held-back loss', percent(manifest.heldBackLoss)],
+    ['without its recurrent part', percent(manifest.heldBackLossNoLstm)],
+    ['checksum', manifest.sha256],
+  ]);
+}
+
+async function verify(io: Io, name: string, { models, json }: ModelOptions): Promise<void> {
+  const { manifest, weights } = await loadModel(io, await SeriesKernels.load(), name, models);
+  printAnswer(io, json, {
+    document: { model: manifest.name, version: manifest.version, weights: weights.length, whole: true },
+    text: `${manifest.name}@${manifest.version} is whole: ${weights.length.toLocaleString('en-US')} weights, checksum as its manifest has it`,
+  });
+}
