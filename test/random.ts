@@ -1,10 +1,7 @@
-/** Numbers in [0, 1) that are the same for the same seed: mulberry32, public domain. */
+import { Random } from '../models/train/random.ts';
+
+/** Numbers in [0, 1) that are the same for the same seed. */
 export function randomFrom(seed: number): () => number {
-  let state = seed | 0;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
+  const random = new Random(seed);
+  return () => random.next();
 }

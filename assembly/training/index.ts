@@ -14,7 +14,6 @@ import {
   HEAD_SIZE,
   HIDDEN,
   INPUTS,
-  KNOTS,
   MODEL_SIZE,
   OUTPUTS,
 } from '../series/layout';
@@ -179,7 +178,4 @@ export function descend(count: i32, rate: f64): i32 {
   if (factor === 0.0) return 0;
   adamStep(MODEL, GRADIENT, FIRST, SECOND, MODEL_SIZE, count, rate, factor);
   return 1;
-}
-export function knotsSize(): i32 {
-  return KNOTS;
 }

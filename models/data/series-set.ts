@@ -33,6 +33,16 @@ const MEMORY_MIB = 256;
 /** Columns of a series file that are no metrics. */
 const KEYS: readonly string[] = ['series', 't'];
 
+/** A file of a set; of a labelled one `series` is the train part. */
+export type SetPart = 'series' | 'test' | 'labels';
+
+/** @returns undefined when the set has no such part */
+export function fileOf(folder: string, part: SetPart): string | undefined {
+  return ['.csv.gz', '.csv', '.parquet']
+    .map((end) => join(folder, part + end))
+    .find((file) => existsSync(file));
+}
+
 /** A recorded set of series: a folder with `dataset.json` and `series.csv.gz`, `.csv` or `.parquet`. */
 export class SeriesSet {
   readonly facts: SetFacts;
@@ -41,28 +51,31 @@ export class SeriesSet {
   readonly #connection: DuckDBConnection;
   readonly #instance: DuckDBInstance;
   readonly #source: string;
+  readonly #path: string;
   readonly #spill: string;
 
   private constructor(
     facts: SetFacts,
     metrics: readonly string[],
-    database: { connection: DuckDBConnection; instance: DuckDBInstance; source: string; spill: string },
+    database: { connection: DuckDBConnection; instance: DuckDBInstance; path: string; spill: string },
   ) {
     this.facts = facts;
     this.metrics = metrics;
     this.#connection = database.connection;
     this.#instance = database.instance;
-    this.#source = database.source;
+    this.#path = database.path;
+    this.#source = sourceSql(database.path);
     this.#spill = database.spill;
   }
 
-  /** @throws {ShadowError} SET_REFUSED */
-  static async open(folder: string): Promise<SeriesSet> {
+  /**
+   * @param part which of the set's files
+   * @throws {ShadowError} SET_REFUSED
+   */
+  static async open(folder: string, part: SetPart = 'series'): Promise<SeriesSet> {
     const facts = readFacts(folder);
-    const path = ['.csv.gz', '.csv', '.parquet']
-      .map((end) => join(folder, `series${end}`))
-      .find((file) => existsSync(file));
-    if (path === undefined) throw refused(`${folder} has no series.csv.gz, series.csv or series.parquet`);
+    const path = fileOf(folder, part);
+    if (path === undefined) throw refused(`${folder} has no ${part}.csv.gz, ${part}.csv or ${part}.parquet`);
     const spill = mkdtempSync(join(tmpdir(), 'foreshade-set-'));
     const instance = await DuckDBInstance.create(':memory:', {
       threads: '1',
@@ -72,13 +85,12 @@ export class SeriesSet {
       autoload_known_extensions: 'false',
     });
     const connection = await instance.connect();
-    const source = sourceSql(path);
     try {
-      const names = await columnsOf(connection, source);
+      const names = await columnsOf(connection, sourceSql(path));
       const missing = KEYS.filter((name) => !names.includes(name));
       if (missing.length > 0) throw refused(`${path} has no column ${missing.join(', ')}`);
       const metrics = names.filter((name) => !KEYS.includes(name));
-      return new SeriesSet(facts, metrics, { connection, instance, source, spill });
+      return new SeriesSet(facts, metrics, { connection, instance, path, spill });
     } catch (error) {
       connection.closeSync();
       instance.closeSync();
@@ -101,16 +113,17 @@ export class SeriesSet {
         `CREATE OR REPLACE TEMP TABLE loaded AS SELECT series::VARCHAR AS series, t::DOUBLE AS t, ${list.join(', ')} FROM ${this.#source}`,
       );
     } catch (error) {
-      throw refused('the series cannot be read', error);
+      throw refused(`${this.#path} cannot be read`, error);
     }
     const [bad, infinite] = await this.#numbers(
       `SELECT count(*) FILTER (series IS NULL OR t IS NULL OR NOT isfinite(t)),
          count(*) FILTER (${metrics.map((name) => `isinf(${quoted(name)})`).join(' OR ')}) FROM loaded`,
     );
-    if (bad) throw refused(`rows without a series or a time: ${bad}`);
-    if (infinite) throw refused(`rows with an infinite value of ${metrics.join(' or ')}: ${infinite}`);
+    if (bad) throw refused(`${this.#path}: rows without a series or a time: ${bad}`);
+    if (infinite)
+      throw refused(`${this.#path}: rows with an infinite value of ${metrics.join(' or ')}: ${infinite}`);
     const names = await this.#names();
-    if (names.length === 0) throw refused('the set has no rows');
+    if (names.length === 0) throw refused(`${this.#path} has no rows`);
     return { count: names.length, series: this.#seriesOf(metrics, names) };
   }
 

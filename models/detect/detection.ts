@@ -1,9 +1,8 @@
 import { ShadowError } from '../../orchestrator/core/shadow.ts';
-import type { SeriesRows } from '../data/series-set.ts';
+import { fileOf, type SeriesRows, SeriesSet, type SetPart } from '../data/series-set.ts';
 import { Durations } from '../evaluate/durations.ts';
 import type { DetectorSource } from './detector.ts';
 import { type EventsFound, findEvents, type LabelledPoints } from './events.ts';
-import { fileOf, Part } from './parts.ts';
 import { areaUnderPrecisionRecall } from './precision-recall.ts';
 import { THREE_SIGMA } from './three-sigma.ts';
 
@@ -67,9 +66,9 @@ export async function detect(plan: DetectionPlan): Promise<Detection> {
   const { folder, source, warmUpRows, take } = plan;
   const hasTest = fileOf(folder, 'test') !== undefined;
   const hasLabels = hasTest && fileOf(folder, 'labels') !== undefined;
-  const parts: Part[] = [];
-  const open = async (name: 'series' | 'test' | 'labels') => {
-    const part = await Part.open(folder, name);
+  const parts: SeriesSet[] = [];
+  const open = async (name: SetPart) => {
+    const part = await SeriesSet.open(folder, name);
     parts.push(part);
     return part;
   };
@@ -81,8 +80,8 @@ export async function detect(plan: DetectionPlan): Promise<Detection> {
     const labels = hasLabels ? await labelsOf(await open('labels')) : undefined;
     const sheet = labels && new Sheet(checkedStep(train));
     const { count, stretches } = hasTest
-      ? await pairs(train, judge, metrics)
-      : await halves(train, metrics, warmUpRows);
+      ? await pairs(train, judge, metrics, source)
+      : await halves(train, metrics, warmUpRows, source);
     const step = new Durations();
     let [series, rows, tooShort, done] = [0, 0, 0, 0];
     for await (const stretch of stretches) {
@@ -106,7 +105,7 @@ export async function detect(plan: DetectionPlan): Promise<Detection> {
   }
 }
 
-function checkedMetrics({ metrics }: Part, { metricsMax }: DetectorSource): readonly string[] {
+function checkedMetrics({ metrics }: SeriesSet, { metricsMax }: DetectorSource): readonly string[] {
   if (metrics.length > 0 && metrics.length <= metricsMax) return metrics;
   throw new ShadowError(
     'SET_REFUSED',
@@ -120,7 +119,7 @@ function checkSame(train: readonly string[], test: readonly string[]): void {
     throw new ShadowError('SET_REFUSED', `the test part has no metric ${missing.join(', ')}`);
 }
 
-function checkedStep({ facts }: Part): number {
+function checkedStep({ facts }: SeriesSet): number {
   if (facts.stepS !== undefined) return facts.stepS;
   throw new ShadowError(
     'SET_REFUSED',
@@ -129,14 +128,15 @@ function checkedStep({ facts }: Part): number {
 }
 
 /** Train and test of each series of the test part; both come in order of their names. */
-async function pairs(train: Part, test: Part, metrics: readonly string[]) {
+async function pairs(train: SeriesSet, test: SeriesSet, metrics: readonly string[], source: DetectorSource) {
   const [trains, tests] = [await train.read(metrics), await test.read(metrics)];
-  return { count: tests.count, stretches: paired(trains.series, tests.series) };
+  return { count: tests.count, stretches: paired(trains.series, tests.series, source) };
 }
 
 async function* paired(
   trains: AsyncGenerator<SeriesRows>,
   tests: AsyncGenerator<SeriesRows>,
+  source: DetectorSource,
 ): AsyncGenerator<Stretches> {
   for await (const judged of tests) {
     let history: SeriesRows | undefined;
@@ -145,18 +145,15 @@ async function* paired(
       if (done) throw new ShadowError('SET_REFUSED', `${judged.series} has a test part and no train part`);
       history = value;
     }
-    yield { history: checkedHistory(history), judged };
+    yield { history: checkedHistory(history, source), judged };
   }
 }
 
-/** Rows a history needs at least; what detectors ask for. */
-export const HISTORY_ROWS_MIN = 100;
-
-function checkedHistory(history: SeriesRows): SeriesRows {
-  if (history.times.length < HISTORY_ROWS_MIN)
+function checkedHistory(history: SeriesRows, { historyRowsMin }: DetectorSource): SeriesRows {
+  if (history.times.length < historyRowsMin)
     throw new ShadowError(
       'SET_REFUSED',
-      `the train part of ${history.series} has ${history.times.length} rows, ${HISTORY_ROWS_MIN} at least are needed`,
+      `the train part of ${history.series} has ${history.times.length} rows, ${historyRowsMin} at least are needed`,
     );
   const settled = history.columns.some((column) =>
     column.slice(Math.ceil(column.length / 4)).some((value) => !Number.isNaN(value)),
@@ -166,14 +163,15 @@ function checkedHistory(history: SeriesRows): SeriesRows {
   return history;
 }
 
-async function halves(part: Part, metrics: readonly string[], warmUp: number) {
+async function halves(part: SeriesSet, metrics: readonly string[], warmUp: number, source: DetectorSource) {
   const { count, series } = await part.read(metrics);
-  return { count, stretches: halved(series, warmUp) };
+  return { count, stretches: halved(series, warmUp, source) };
 }
 
 async function* halved(
   series: AsyncGenerator<SeriesRows>,
   warmUp: number,
+  source: DetectorSource,
 ): AsyncGenerator<Stretches | undefined> {
   const cut = (rows: SeriesRows, from: number, to?: number): SeriesRows => ({
     series: rows.series,
@@ -182,7 +180,7 @@ async function* halved(
   });
   for await (const rows of series) {
     if (rows.times.length <= warmUp) yield undefined;
-    else yield { history: checkedHistory(cut(rows, 0, warmUp)), judged: cut(rows, warmUp) };
+    else yield { history: checkedHistory(cut(rows, 0, warmUp), source), judged: cut(rows, warmUp) };
   }
 }
 
@@ -211,7 +209,7 @@ function rowOf({ columns }: SeriesRows, i: number): Float64Array {
 }
 
 /** Labels by series: rows with their times. */
-async function labelsOf(part: Part): Promise<ReadonlyMap<string, SeriesRows>> {
+async function labelsOf(part: SeriesSet): Promise<ReadonlyMap<string, SeriesRows>> {
   if (!part.metrics.includes('label'))
     throw new ShadowError('SET_REFUSED', 'the labels have no column label');
   const found = new Map<string, SeriesRows>();

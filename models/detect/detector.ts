@@ -14,5 +14,7 @@ export interface SeriesDetector {
 export interface DetectorSource {
   /** Metrics of a series at most. */
   readonly metricsMax: number;
+  /** Rows of a history at least. */
+  readonly historyRowsMin: number;
   open(metrics: number): SeriesDetector;
 }

@@ -43,5 +43,6 @@ function momentsOf(history: readonly Float64Array[], m: number): { mean: number;
 
 export const THREE_SIGMA: DetectorSource = {
   metricsMax: Number.POSITIVE_INFINITY,
+  historyRowsMin: 1,
   open: () => new ThreeSigma(),
 };

@@ -45,13 +45,13 @@ const WORKERS_MAX = 4;
 export async function train(plan: TrainingPlan, tell: TellProgress): Promise<TrainingResult> {
   const { signal, seed } = plan;
   const curriculum = await readCurriculum(plan.folders, plan, (folder) => tell(0, `reading ${folder}`));
-  const stretches = await cut(curriculum, signal, tell);
+  const kernels = await SeriesKernels.load();
+  const stretches = await cut(curriculum, STRETCH_BINS * binNumbers(kernels), signal, tell);
   if (stretches.length === 0)
     throw new AllocatorError(
       'INVALID_REQUEST',
       `no series has the ${2 * STRETCH_BINS} steps that are needed to learn from it`,
     );
-  const kernels = await SeriesKernels.load();
   const training = await TrainingKernels.load(kernels.inputs);
   const random = new Random(seed);
   training.model.set(startingModel(kernels, training, random));
@@ -78,8 +78,10 @@ function tempered(kernels: SeriesKernels, weights: Float32Array): Float32Array {
   return weights.map((weight, i) => (without[i] as number) + SAY * (weight - (without[i] as number)));
 }
 
+/** @param size numbers of a stretch */
 async function cut(
   { lessons }: Curriculum,
+  size: number,
   signal: AbortSignal,
   tell: TellProgress,
 ): Promise<readonly Stretch[]> {
@@ -90,7 +92,6 @@ async function cut(
       signal,
       (done) => tell(done / lessons.length, `${done} of ${lessons.length} series played`),
     );
-    const size = STRETCH_BINS * binNumbers(await SeriesKernels.load());
     return answers.flatMap((answer, i) => {
       const { set, heldBack } = lessons[i] as Curriculum['lessons'][number];
       return Array.from({ length: answer.length / size }, (_, s) => ({

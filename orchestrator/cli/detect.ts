@@ -1,13 +1,8 @@
 import { resolve } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
-import {
-  type Detection,
-  type DetectorScore,
-  detect,
-  HISTORY_ROWS_MIN,
-} from '../../models/detect/detection.ts';
+import { type Detection, type DetectorScore, detect } from '../../models/detect/detection.ts';
 import { ScoreFile } from '../../models/detect/score-file.ts';
-import { Anomalies } from '../wasm/anomaly.ts';
+import { Anomalies, HISTORY_ROWS_MIN } from '../wasm/anomaly.ts';
 import { type Io, printAnswer } from './io.ts';
 import { Progress } from './progress.ts';
 import { facts, table } from './table.ts';

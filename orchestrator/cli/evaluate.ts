@@ -13,6 +13,7 @@ import { SeriesKernels } from '../wasm/series.ts';
 import { type Io, printAnswer } from './io.ts';
 import { DEFAULT_MODEL, loadModel } from './model-folder.ts';
 import { Progress } from './progress.ts';
+import { parseCount } from './quantities.ts';
 import { facts } from './table.ts';
 
 interface EvaluateOptions {
@@ -92,13 +93,6 @@ function parseNames(text: string): string[] {
   if (names.includes('') || new Set(names).size < names.length)
     throw new InvalidArgumentError('It is a list of different names, by commas.');
   return names;
-}
-
-function parseCount(text: string): number {
-  const count = Number(text);
-  if (!Number.isSafeInteger(count) || count < 1)
-    throw new InvalidArgumentError('It is a whole number from 1.');
-  return count;
 }
 
 function parseStep(text: string): number {

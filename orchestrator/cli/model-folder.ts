@@ -64,3 +64,8 @@ export async function loadModel(
 ): Promise<SavedModel> {
   return await readModel(await findModel(io, name, folder), partsOf(kernels));
 }
+
+/** @param loss in units of the pool's before training */
+export function lossText(loss: number): string {
+  return `${((1 - loss) * 100).toFixed(2)} % below the pool before training`;
+}

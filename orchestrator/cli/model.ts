@@ -4,7 +4,7 @@ import { Command } from 'commander';
 import { type ModelManifest, readManifest, versionsIn } from '../../models/files/model-file.ts';
 import { SeriesKernels } from '../wasm/series.ts';
 import { type Io, printAnswer } from './io.ts';
-import { findModel, loadModel, modelFolder, shippedFolder } from './model-folder.ts';
+import { findModel, loadModel, lossText, modelFolder, shippedFolder } from './model-folder.ts';
 import { facts, table } from './table.ts';
 
 interface ModelOptions {
@@ -57,8 +57,6 @@ async function show(io: Io, name: string, { models, json }: ModelOptions): Promi
 }
 
 function cardOf(manifest: ModelManifest, path: string): string {
-  const percent = (loss: number): string =>
-    `${((1 - loss) * 100).toFixed(2)} % below the pool before training`;
   return facts([
     ['model', `${manifest.name}@${manifest.version}, made at ${manifest.createdAt}`],
     ['kept in', path],
@@ -69,8 +67,8 @@ function cardOf(manifest: ModelManifest, path: string): string {
       `${set.name}: ${set.series.toLocaleString('en-US')} series, ${set.bins.toLocaleString('en-US')} steps (${set.licence})`,
     ]),
     ['epochs, seed', `${manifest.epochs}, ${manifest.seed}`],
-    ['held-back loss', percent(manifest.heldBackLoss)],
-    ['without its recurrent part', percent(manifest.heldBackLossNoLstm)],
+    ['held-back loss', lossText(manifest.heldBackLoss)],
+    ['without its recurrent part', lossText(manifest.heldBackLossNoLstm)],
     ['checksum', manifest.sha256],
   ]);
 }

@@ -24,6 +24,14 @@ export function parseDurationMs(text: string): number {
   return Math.round(Number(number) * factor);
 }
 
+/** @throws {InvalidArgumentError} */
+export function parseCount(text: string): number {
+  const count = Number(text);
+  if (!Number.isSafeInteger(count) || count < 1)
+    throw new InvalidArgumentError('It is a whole number from 1.');
+  return count;
+}
+
 /** `64MiB`, `1.5G`, `4096` as bytes. @throws {InvalidArgumentError} */
 export function parseBytes(text: string): number {
   const [, number, unit = ''] = /^(\d+(?:\.\d+)?)\s*([A-Za-z]*)$/.exec(text) ?? [];

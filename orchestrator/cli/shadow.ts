@@ -3,7 +3,7 @@ import { createWriteStream, existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { finished } from 'node:stream/promises';
 import { RecordBatchReader } from 'apache-arrow';
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, Option } from 'commander';
 import { ShadowError, type StoreStats } from '../core/shadow.ts';
 import { backupStore } from '../store/backup.ts';
 import { ShadowReader } from '../store/reader.ts';
@@ -11,7 +11,7 @@ import { DiskShadowStore } from '../store/store.ts';
 import { ClientError, UNREACHABLE } from './client.ts';
 import { type Io, printAnswer } from './io.ts';
 import { withClient } from './options.ts';
-import { localTime, size } from './quantities.ts';
+import { localTime, parseCount, size } from './quantities.ts';
 import { addReplay } from './shadow-replay.ts';
 import { shadowTail } from './shadow-tail.ts';
 import { facts, table } from './table.ts';
@@ -106,13 +106,6 @@ async function withStore(
 function existing(directory: string): string {
   if (existsSync(directory)) return directory;
   throw new ShadowError('STORE_UNAVAILABLE', `${directory} does not exist`);
-}
-
-function parseCount(text: string): number {
-  const count = Number(text);
-  if (!Number.isInteger(count) || count < 1)
-    throw new InvalidArgumentError('A count is a whole number from 1.');
-  return count;
 }
 
 function queryCommand(io: Io): Command {

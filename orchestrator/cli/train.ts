@@ -4,8 +4,9 @@ import { kindOfSet } from '../../models/data/series-set.ts';
 import { saveModel } from '../../models/files/model-file.ts';
 import { type TrainingResult, train } from '../../models/train/train.ts';
 import { type Io, printAnswer } from './io.ts';
-import { checkedName, modelFolder, partsOf } from './model-folder.ts';
+import { checkedName, lossText, modelFolder, partsOf } from './model-folder.ts';
 import { Progress } from './progress.ts';
+import { parseCount } from './quantities.ts';
 import { facts } from './table.ts';
 
 interface TrainOptions {
@@ -50,13 +51,6 @@ function parseFolders(text: string): string[] {
   const folders = text.split(',').map((folder) => folder.trim());
   if (folders.includes('')) throw new InvalidArgumentError('It is a list of folders, by commas.');
   return folders;
-}
-
-function parseCount(text: string): number {
-  const count = Number(text);
-  if (!Number.isSafeInteger(count) || count < 1)
-    throw new InvalidArgumentError('It is a whole number from 1.');
-  return count;
 }
 
 function parseSeed(text: string): number {
@@ -134,15 +128,13 @@ function trainingText(
   { curriculum, stretches, epochs, heldBackLoss, heldBackLossNoLstm }: TrainingResult,
   seconds: number,
 ): string {
-  const percent = (loss: number): string =>
-    `${((1 - loss) * 100).toFixed(2)} % below the pool before training`;
   return facts([
     ['model', `${name}@${version}`],
     ['kept in', path],
     ['sets', curriculum.sets.map((set) => `${set.name} (${set.series} series)`).join(', ')],
     ['learned from', `${stretches.toLocaleString('en-US')} stretches, ${epochs.length} epochs`],
-    ['held-back loss', percent(heldBackLoss)],
-    ['without its recurrent part', percent(heldBackLossNoLstm)],
+    ['held-back loss', lossText(heldBackLoss)],
+    ['without its recurrent part', lossText(heldBackLossNoLstm)],
     ['took', `${seconds.toFixed(1)} s`],
   ]);
 }

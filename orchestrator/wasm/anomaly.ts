@@ -47,6 +47,7 @@ export class Anomalies {
   readonly #free: number[];
   /** Metrics of a guest at most. */
   readonly metricsMax: number;
+  readonly historyRowsMin = HISTORY_ROWS_MIN;
 
   private constructor(call: AnomalyExports) {
     this.#call = call;

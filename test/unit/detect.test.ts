@@ -6,8 +6,8 @@ import { gzipSync } from 'node:zlib';
 import t from 'tap';
 import { findEvents } from '../../models/detect/events.ts';
 import { areaUnderPrecisionRecall } from '../../models/detect/precision-recall.ts';
-import { runCli } from '../../orchestrator/cli/program.ts';
 import { randomFrom } from '../random.ts';
+import { runCaptured } from '../run-cli.ts';
 
 const root = t.testdir();
 let sets = 0;
@@ -31,18 +31,7 @@ function newSet(over: { test?: Buffer; labels?: Buffer } = {}): string {
   return folder;
 }
 
-async function run(...args: string[]) {
-  const out: string[] = [];
-  const err: string[] = [];
-  const io = {
-    out: (text: string) => void out.push(text),
-    err: (text: string) => void err.push(text),
-    env: {},
-    signal: new AbortController().signal,
-  };
-  const code = await runCli(['detect', ...args], io);
-  return { code, out: out.join(''), err: err.join('') };
-}
+const run = (...args: string[]) => runCaptured(['detect', ...args]);
 
 t.test('the area under precision and recall, by hand', async (t) => {
   const area = (scores: number[], labels: number[]): number =>

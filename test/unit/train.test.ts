@@ -3,8 +3,8 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { runCli } from '../../orchestrator/cli/program.ts';
 import { randomFrom } from '../random.ts';
+import { runCaptured } from '../run-cli.ts';
 
 const root = t.testdir();
 
@@ -23,17 +23,7 @@ function newSet(name: string, kind: string, bins: number): string {
   return folder;
 }
 
-async function run(...args: string[]) {
-  const out: string[] = [];
-  const err: string[] = [];
-  const code = await runCli([...args, '--models', join(root, 'models')], {
-    out: (text) => void out.push(text),
-    err: (text) => void err.push(text),
-    env: {},
-    signal: new AbortController().signal,
-  });
-  return { code, out: out.join(''), err: err.join('') };
-}
+const run = (...args: string[]) => runCaptured([...args, '--models', join(root, 'models')]);
 
 t.test('the same set gives the same weights, and the model can be evaluated', async (t) => {
   const set = newSet('day', 'series', 400);
