@@ -123,7 +123,7 @@ export class SeriesSet {
     if (infinite)
       throw refused(`${this.#path}: rows with an infinite value of ${metrics.join(' or ')}: ${infinite}`);
     const names = await this.#names();
-    if (names.length === 0) throw refused(`${this.#path} has no rows`);
+    if (names.length === 0) throw refused(`${this.#path}: the set has no rows`);
     return { count: names.length, series: this.#seriesOf(metrics, names) };
   }
 
