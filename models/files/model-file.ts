@@ -18,21 +18,36 @@ export interface ModelManifest {
   readonly groups: number;
   /** Horizons at which the model weighs its experts, steps. */
   readonly knots: readonly number[];
-  /** What it was trained on, by set: series and bins. */
-  readonly data: readonly {
-    readonly name: string;
-    readonly licence: string;
-    readonly series: number;
-    readonly bins: number;
-  }[];
-  /** SHA-256 over all that was learned from, hex. */
-  readonly dataSha256: string;
-  readonly seed: number;
-  readonly epochs: number;
+  /** What it was trained on, by set; none in a model that was imported. */
+  readonly data: readonly TrainingShare[];
+  /** SHA-256 over all that was learned from, hex. Absent, as all below, when it was imported. */
+  readonly dataSha256?: string;
+  /** Only the first so many bins of each series were learned from; absent: all. */
+  readonly untilStep?: number;
+  readonly seed?: number;
+  readonly epochs?: number;
   /** Loss on what was kept back, in units of the pool's before training. */
-  readonly heldBackLoss: number;
+  readonly heldBackLoss?: number;
   /** The same without the recurrent part. */
-  readonly heldBackLossNoLstm: number;
+  readonly heldBackLossNoLstm?: number;
+  /** Where a model that was not trained here comes from. */
+  readonly imported?: { readonly file: string; readonly sha256: string };
+}
+
+/** What was learned from one set. */
+export interface TrainingShare {
+  readonly name: string;
+  readonly licence: string;
+  readonly series: number;
+  readonly bins: number;
+  /** Spacing of its bins, s; absent: the set does not say. */
+  readonly stepS?: number;
+  /** Losses on what was kept back of it, in units of the pool's before training; absent: nothing was. */
+  readonly heldBack?: {
+    readonly stretches: number;
+    readonly loss: number;
+    readonly lossNoLstm: number;
+  };
 }
 
 /** Shapes a model must have to be served. */

@@ -1,7 +1,7 @@
 // Field numbers and values of ONNX's protobuf messages, as far as an LSTM with linear heads needs them.
 // Source: onnx/onnx.proto, ONNX 1.10 (IR version 8).
 
-export const MODEL = { irVersion: 1, producerName: 2, graph: 7, opsetImport: 8 } as const;
+export const MODEL = { irVersion: 1, producerName: 2, docString: 6, graph: 7, opsetImport: 8 } as const;
 export const OPSET = { domain: 1, version: 2 } as const;
 export const GRAPH = { node: 1, name: 2, initializer: 5, input: 11, output: 12 } as const;
 export const NODE = { input: 1, output: 2, name: 3, opType: 4, attribute: 5, domain: 7 } as const;

@@ -116,11 +116,12 @@ function gateRows(model: RecurrentModel, from: number, rows: number): Float32Arr
  * `h_out` and `c_out`, and one f32[rows, outputs] a head under its name.
  */
 export function writeOnnx(model: RecurrentModel): Uint8Array {
-  const { inputs, hidden, cell, heads } = model;
+  const { inputs, hidden, cell, heads, remark } = model;
   assert(cell.length === (inputs + hidden + 1) * 4 * hidden && heads.length > 0);
   const writer = new BinaryWriter();
   integer(writer, MODEL.irVersion, IR_VERSION);
   text(writer, MODEL.producerName, 'foreshade');
+  if (remark !== undefined) text(writer, MODEL.docString, remark);
   message(writer, MODEL.opsetImport, (opset) => {
     text(opset, OPSET.domain, '');
     integer(opset, OPSET.version, OPSET_VERSION);
@@ -131,7 +132,7 @@ export function writeOnnx(model: RecurrentModel): Uint8Array {
       hidden_size: hidden,
     });
     writeNode(graph, 'Squeeze', ['h_out', 'axis'], ['last']);
-    const bias = new Float32Array(8 * hidden);
+    const bias = new Float32Array(8 * hidden).fill(-0); // the half that is added: minus zero changes no bit
     bias.set(gateRows(model, inputs + hidden, 1));
     writeTensor(graph, 'W', [1, 4 * hidden, inputs], gateRows(model, 0, inputs));
     writeTensor(graph, 'R', [1, 4 * hidden, hidden], gateRows(model, inputs, hidden));

@@ -14,4 +14,6 @@ export interface RecurrentModel {
   readonly cell: Float32Array;
   /** At least one; names differ. */
   readonly heads: readonly LinearHead[];
+  /** For whoever opens the file. */
+  readonly remark?: string;
 }

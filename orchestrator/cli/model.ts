@@ -4,6 +4,7 @@ import { Command } from 'commander';
 import { type ModelManifest, readManifest, versionsIn } from '../../models/files/model-file.ts';
 import { SeriesKernels } from '../wasm/series.ts';
 import { type Io, printAnswer } from './io.ts';
+import { exportModel, importModel } from './model-exchange.ts';
 import { findModel, loadModel, lossText, modelFolder, shippedFolder } from './model-folder.ts';
 import { facts, table } from './table.ts';
 
@@ -14,7 +15,7 @@ interface ModelOptions {
 
 /** `foreshade model`: what trained models there are, and whether they are whole. */
 export function modelCommand(io: Io): Command {
-  const command = new Command('model').description('List, show and verify trained models');
+  const command = new Command('model').description('List, show, verify and exchange trained models');
   const add = (usage: string, description: string): Command =>
     command
       .command(usage)
@@ -28,6 +29,12 @@ export function modelCommand(io: Io): Command {
   add('verify <name>', "check a model's files: checksum, shapes, every number").action(
     (name: string, options: ModelOptions) => verify(io, name, options),
   );
+  add('export <name>', "write a model's recurrent part for others to run")
+    .requiredOption('--onnx <file>', 'the ONNX file to write')
+    .action((name: string, options: ModelOptions & { onnx: string }) => exportModel(io, name, options));
+  add('import <file>', 'make a model of an LSTM and linear head that were trained elsewhere, an ONNX file')
+    .requiredOption('--out <name>', 'name of the model; a name that exists gets its next version')
+    .action((file: string, options: ModelOptions & { out: string }) => importModel(io, file, options));
   return command;
 }
 
@@ -62,11 +69,12 @@ function cardOf(manifest: ModelManifest, path: string): string {
     ['kept in', path],
     ['shape', `${manifest.inputs} inputs, hidden ${manifest.hidden}, ${manifest.groups} experts`],
     ['horizons', `${manifest.knots.join(', ')} steps`],
-    ...manifest.data.map((set, i): [string, string] => [
+    ...manifest.data.map((set, i): [string, string | undefined] => [
       i === 0 ? 'trained on' : '',
       `${set.name}: ${set.series.toLocaleString('en-US')} series, ${set.bins.toLocaleString('en-US')} steps (${set.licence})`,
     ]),
-    ['epochs, seed', `${manifest.epochs}, ${manifest.seed}`],
+    ['epochs, seed', manifest.epochs === undefined ? undefined : `${manifest.epochs}, ${manifest.seed}`],
+    ['imported from', manifest.imported?.file],
     ['held-back loss', lossText(manifest.heldBackLoss)],
     ['without its recurrent part', lossText(manifest.heldBackLossNoLstm)],
     ['checksum', manifest.sha256],

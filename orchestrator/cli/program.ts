@@ -59,7 +59,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     load: async (io) => (await import('./demo.ts')).demoCommand(io),
   },
   model: {
-    summary: 'list, show and verify trained models',
+    summary: 'list, show, verify and exchange trained models',
     load: async (io) => (await import('./model.ts')).modelCommand(io),
   },
   detect: {
