@@ -23,6 +23,7 @@ const SIZE_MIN = 0.01;
 /** A job of cutting, and whose it is. */
 export interface Lesson {
   readonly job: StretchJob;
+  /** Index of its set at one spacing. */
   readonly set: number;
   readonly heldBack: boolean;
 }
@@ -33,14 +34,23 @@ export interface SetShare {
   readonly licence: string;
   readonly series: number;
   readonly bins: number;
+  /** Spacing of its bins, s; absent: the set does not say. */
+  readonly stepS?: number;
 }
 
 /** All that a training is going to learn from. */
 export interface Curriculum {
   readonly lessons: readonly Lesson[];
   readonly sets: readonly SetShare[];
+  /** Index of the share that each lesson's `set` is cut from. */
+  readonly shareOf: readonly number[];
   /** SHA-256 over every value, hex. */
   readonly sha256: string;
+}
+
+/** Is a series kept back from training? @param place among the set's series, by name */
+export function isHeldBack(place: number): boolean {
+  return place % KEEP_BACK === KEEP_BACK - 1;
 }
 
 interface Course {
@@ -68,7 +78,7 @@ export async function readCurriculum(
   const hash = createHash('sha256');
   const lessons: Lesson[] = [];
   const sets: SetShare[] = [];
-  let spacings = 0;
+  const shareOf: number[] = [];
   for (const folder of folders) {
     tell(folder);
     const set = await SeriesSet.open(folder);
@@ -79,21 +89,23 @@ export async function readCurriculum(
       const season = seasonSteps ?? seasonOf(step);
       const coarse = season % COARSER === 0 ? fine.map((course) => coarser(course, COARSER)) : [];
       for (const course of fine) hash.update(new Uint8Array(course.values.buffer));
-      lessons.push(...lessonsOf(fine, season, STRETCHES, spacings++, random));
-      const taken = lessonsOf(coarse, season / COARSER, COARSER_STRETCHES, spacings, random);
-      if (taken.length > 0) spacings += 1;
+      lessons.push(...lessonsOf(fine, season, STRETCHES, shareOf.length, random));
+      shareOf.push(sets.length);
+      const taken = lessonsOf(coarse, season / COARSER, COARSER_STRETCHES, shareOf.length, random);
+      if (taken.length > 0) shareOf.push(sets.length);
       lessons.push(...taken);
       sets.push({
         name,
         licence,
         series: new Set(fine.map(({ series }) => series)).size,
         bins: fine.reduce((sum, { values }) => sum + values.length, 0),
+        ...(set.facts.stepS !== undefined && { stepS: set.facts.stepS }),
       });
     } finally {
       set.close();
     }
   }
-  return { lessons, sets, sha256: hash.digest('hex') };
+  return { lessons, sets, shareOf, sha256: hash.digest('hex') };
 }
 
 /** A day, where it is a whole number of bins and not too many. */
@@ -171,7 +183,7 @@ function lessonsOf(
     const weight = 1 / Math.sqrt(Math.max(sizes[i] as number, SIZE_MIN * typical) * typical);
     const share = Math.max(1, Math.round(stretches / chosen.length));
     const job = { values, season, stretches: share, weight, seed: random.below(2 ** 32) };
-    return { job, set, heldBack: series % KEEP_BACK === KEEP_BACK - 1 };
+    return { job, set, heldBack: isHeldBack(series) };
   });
 }
 

@@ -8,6 +8,7 @@ import { checkedName, lossText, modelFolder, partsOf } from './model-folder.ts';
 import { Progress } from './progress.ts';
 import { parseCount } from './quantities.ts';
 import { facts } from './table.ts';
+import { TrainingCheckpoint } from './training-checkpoint.ts';
 
 interface TrainOptions {
   readonly data: readonly string[];
@@ -15,6 +16,7 @@ interface TrainOptions {
   readonly epochs: number;
   readonly seed: number;
   readonly out: string;
+  readonly resume?: boolean;
   readonly models?: string;
   readonly json?: boolean;
 }
@@ -35,6 +37,7 @@ export function trainCommand(io: Io): Command {
       EPOCHS,
     )
     .option('--seed <n>', 'the same seed and sets give the same weights', parseSeed, 1)
+    .option('--resume', 'go on where a training of this name was stopped, with the same sets and options')
     .option('--models <folder>', "where trained models are kept (default: the user's data folder)")
     .option('--json', 'print exactly one JSON document on stdout')
     .addHelpText(
@@ -68,28 +71,37 @@ async function run(io: Io, options: TrainOptions): Promise<void> {
   const folders = all.filter((folder) => !kindOfSet(folder).endsWith('requests'));
   const leftOut = all.filter((folder) => !folders.includes(folder));
   if (leftOut.length > 0) io.err(`sets of requests, left out: ${leftOut.join(', ')}\n`);
+  const home = join(modelFolder(io, options.models), name);
+  const checkpoint = new TrainingCheckpoint(io, home);
+  const from = await checkpoint.find(options.resume === true);
   const progress = new Progress(io);
-  const result = await train({ ...options, folders, signal: io.signal }, (fraction, place) =>
-    progress.tell(fraction, place),
-  );
-  progress.end();
-  const { curriculum, weights, kernels } = result;
+  const plan = { ...options, folders, signal: io.signal, ...(from !== undefined && { from }) };
+  const result = await train(plan, {
+    progress: (fraction, place) => progress.tell(fraction, place),
+    checkpoint: (state) => checkpoint.keep(state),
+  }).finally(() => {
+    progress.end();
+    if (io.signal.aborted) checkpoint.tellStopped();
+  });
+  const parts = partsOf(result.kernels);
   const { path, version } = await saveModel(
-    join(modelFolder(io, options.models), name),
+    home,
     {
       name,
       createdAt: new Date().toISOString(),
-      ...partsOf(kernels),
-      data: curriculum.sets,
-      dataSha256: curriculum.sha256,
+      ...parts,
+      data: result.sets,
+      dataSha256: result.dataSha256,
+      ...(options.untilStep !== undefined && { untilStep: options.untilStep }),
       seed: options.seed,
       epochs: result.epochs.length,
       heldBackLoss: result.heldBackLoss,
       heldBackLossNoLstm: result.heldBackLossNoLstm,
     },
-    partsOf(kernels),
-    weights,
+    parts,
+    result.weights,
   );
+  await checkpoint.remove();
   const seconds = (performance.now() - began) / 1000;
   printAnswer(io, options.json, {
     document: trainingDocument(name, version, path, result, seconds),
@@ -101,19 +113,20 @@ function trainingDocument(
   name: string,
   version: number,
   path: string,
-  { curriculum, stretches, epochs, heldBackLoss, heldBackLossNoLstm }: TrainingResult,
+  { sets, stretches, epochs, heldBackLoss, heldBackLossNoLstm }: TrainingResult,
   seconds: number,
 ) {
   return {
     model: name,
     version,
     path,
-    sets: curriculum.sets,
+    sets: sets.map(({ name, licence, series, bins }) => ({ name, licence, series, bins })),
     stretches,
-    epochs: epochs.map(({ epoch, learned, heldBack }) => ({
+    epochs: epochs.map(({ epoch, learned, heldBack, heldBackNoLstm }) => ({
       epoch,
       learned_loss: learned,
       held_back_loss: heldBack,
+      held_back_loss_no_lstm: heldBackNoLstm,
     })),
     held_back_loss: heldBackLoss,
     held_back_loss_no_lstm: heldBackLossNoLstm,
@@ -125,13 +138,13 @@ function trainingText(
   name: string,
   version: number,
   path: string,
-  { curriculum, stretches, epochs, heldBackLoss, heldBackLossNoLstm }: TrainingResult,
+  { sets, stretches, epochs, heldBackLoss, heldBackLossNoLstm }: TrainingResult,
   seconds: number,
 ): string {
   return facts([
     ['model', `${name}@${version}`],
     ['kept in', path],
-    ['sets', curriculum.sets.map((set) => `${set.name} (${set.series} series)`).join(', ')],
+    ['sets', sets.map((set) => `${set.name} (${set.series} series)`).join(', ')],
     ['learned from', `${stretches.toLocaleString('en-US')} stretches, ${epochs.length} epochs`],
     ['held-back loss', lossText(heldBackLoss)],
     ['without its recurrent part', lossText(heldBackLossNoLstm)],
