@@ -1,7 +1,7 @@
 import { AllocatorError } from '../../orchestrator/core/errors.ts';
 import type { SeriesGrid } from '../data/grid.ts';
 import { Durations } from './durations.ts';
-import { SCORED_LEVELS, ScoreSheet, type Scores } from './scores.ts';
+import { SCORED_LEVELS, ScoreSheet, type Scores, type SeriesScore } from './scores.ts';
 import { SeasonalScale } from './seasonal-scale.ts';
 import type { ForecasterSource, SeriesFacts, SeriesForecaster } from './series-forecaster.ts';
 
@@ -23,16 +23,33 @@ export interface Evaluation extends Scores {
   /** One origin of one series: all metrics, the whole horizon. */
   readonly infer: Durations;
   readonly series: number;
+  /** Series of which something was scored. */
+  readonly bySeries: readonly SeriesScore[];
+  /** CRPS of each step of the horizon. */
+  readonly crpsByStep: readonly number[];
   /** Series with no bin before the first window; left out. */
   readonly tooShort: number;
   readonly duplicates: number;
   readonly outside: number;
 }
 
+/** One window of one metric, as it was scored. The arrays are valid during the call. */
+export interface ScoredWindow {
+  readonly grid: SeriesGrid;
+  readonly metric: number;
+  /** First bin that was forecast. */
+  readonly origin: number;
+  /** f64[horizon, levels], in the order of SCORED_LEVELS. */
+  readonly forecast: Float64Array;
+  /** Sum over the window of the mean over the levels of 2 x pinball. */
+  readonly loss: number;
+}
+
 /** Scores a forecaster series by series, by a rolling origin; one series is held at a time. */
 export class Evaluator {
   readonly #source: ForecasterSource;
   readonly #plan: EvaluationPlan;
+  readonly #watch: ((window: ScoredWindow) => void) | undefined;
   readonly #sheet = new ScoreSheet();
   readonly #refresh = new Durations();
   readonly #infer = new Durations();
@@ -42,13 +59,18 @@ export class Evaluator {
   #duplicates = 0;
   #outside = 0;
 
-  constructor(source: ForecasterSource, plan: EvaluationPlan) {
+  /** @param watch told each window, after it was scored */
+  constructor(source: ForecasterSource, plan: EvaluationPlan, watch?: (window: ScoredWindow) => void) {
     this.#source = source;
     this.#plan = plan;
+    this.#watch = watch;
   }
 
-  /** Forecast the windows of one series, each from all that came before it. */
-  add(grid: SeriesGrid): void {
+  /**
+   * Forecast the windows of one series, each from all that came before it.
+   * @param fromBin windows that begin before it are not scored
+   */
+  add(grid: SeriesGrid, fromBin = 0): void {
     const { metrics, axis, horizon, windows, season } = this.#plan;
     this.#duplicates += grid.duplicates;
     this.#outside += grid.outside;
@@ -59,10 +81,11 @@ export class Evaluator {
       return;
     }
     this.#series += 1;
+    this.#sheet.begin(grid.series, metrics.length);
     const forecaster = this.#source.open({ series: grid.series, metrics, step: grid.step, axis, season });
     const past = new Past(metrics.length, season);
     for (let bin = 0; bin < grid.steps; bin += 1) {
-      if (bin >= firstOrigin && (bin - firstOrigin) % horizon === 0)
+      if (bin >= firstOrigin && bin >= fromBin && (bin - firstOrigin) % horizon === 0)
         this.#scoreWindow(grid, bin, forecaster, past);
       past.refresh(grid, bin);
       const sample = { at: grid.startAt + bin * grid.step, values: past.latest };
@@ -81,7 +104,9 @@ export class Evaluator {
     for (const [m, values] of grid.values.entries()) {
       if (!known[m]) continue;
       const actual = values.subarray(origin, origin + horizon);
-      this.#sheet.add(actual, forecast.subarray(m * row, (m + 1) * row), past.scales[m]?.value ?? Number.NaN);
+      const own = forecast.subarray(m * row, (m + 1) * row);
+      const loss = this.#sheet.add(actual, own, past.scales[m]?.value ?? Number.NaN, m);
+      this.#watch?.({ grid, metric: m, origin, forecast: own, loss });
     }
   }
 
@@ -110,6 +135,8 @@ export class Evaluator {
       refresh: this.#refresh,
       infer: this.#infer,
       series: this.#series,
+      bySeries: this.#sheet.bySeries(),
+      crpsByStep: this.#sheet.crpsByStep(),
       tooShort: this.#tooShort,
       duplicates: this.#duplicates,
       outside: this.#outside,

@@ -20,6 +20,23 @@ export interface Scores {
   readonly coverage: readonly number[];
 }
 
+/** What one series adds to the scores. */
+export interface SeriesScore {
+  readonly series: string;
+  readonly scored: number;
+  /** Sums by metric, f64[metrics]: of |e|, of |y|, and of the mean over the levels of 2 x pinball. */
+  readonly errors: Float64Array;
+  readonly sizes: Float64Array;
+  readonly losses: Float64Array;
+  /** MASE of its cells that are finite. */
+  readonly cells: readonly number[];
+}
+
+interface Tally extends SeriesScore {
+  scored: number;
+  readonly cells: number[];
+}
+
 /**
  * Gathers what the scores are made of.
  * Source: Aksu et al., "GIFT-Eval: a benchmark for general time series forecasting model evaluation", 2024
@@ -32,35 +49,83 @@ export class ScoreSheet {
   readonly #pinball = new Float64Array(LEVELS);
   readonly #covered = new Float64Array(LEVELS);
   readonly #cells: number[] = [];
+  readonly #tallies: Tally[] = [];
+  /** By step: sum of the mean over the levels of 2 x pinball, and of |y|. */
+  readonly #stepLosses: number[] = [];
+  readonly #stepSizes: number[] = [];
+
+  /** What is added from now on is of this series. */
+  begin(series: string, metrics: number): void {
+    const [errors, sizes, losses] = [0, 0, 0].map(() => new Float64Array(metrics)) as [
+      Float64Array,
+      Float64Array,
+      Float64Array,
+    ];
+    this.#tallies.push({ series, scored: 0, errors, sizes, losses, cells: [] });
+  }
 
   /**
    * Score one window of one metric.
    * @param actual   f64[horizon]; NaN is not scored
    * @param forecast f64[horizon, levels], in the order of SCORED_LEVELS
    * @param scale    mean seasonal difference of the window's past; 0 or NaN: the window has no MASE
+   * @param metric   its place among the series' metrics
+   * @returns        sum over the window of the mean over the levels of 2 x pinball
    */
-  add(actual: Float64Array, forecast: Float64Array, scale: number): void {
+  add(actual: Float64Array, forecast: Float64Array, scale: number, metric = 0): number {
+    if (this.#tallies.length === 0) this.begin('', metric + 1);
+    const tally = this.#tallies.at(-1) as Tally;
     let error = 0;
+    let size = 0;
+    let losses = 0;
     let scored = 0;
     for (const [h, y] of actual.entries()) {
       if (Number.isNaN(y)) continue;
       scored += 1;
       error += Math.abs(y - (forecast[h * LEVELS + MEDIAN] as number));
-      this.#absoluteActual += Math.abs(y);
-      for (const [l, level] of SCORED_LEVELS.entries()) this.#addLevel(l, level, y, forecast[h * LEVELS + l]);
+      size += Math.abs(y);
+      let loss = 0;
+      for (const [l, level] of SCORED_LEVELS.entries())
+        loss += this.#addLevel(l, level, y, forecast[h * LEVELS + l]);
+      loss *= 2 / LEVELS;
+      losses += loss;
+      this.#stepLosses[h] = (this.#stepLosses[h] ?? 0) + loss;
+      this.#stepSizes[h] = (this.#stepSizes[h] ?? 0) + Math.abs(y);
     }
     this.#scored += scored;
     this.#absoluteError += error;
+    this.#absoluteActual += size;
+    tally.scored += scored;
+    add(tally.errors, metric, error);
+    add(tally.sizes, metric, size);
+    add(tally.losses, metric, losses);
     const cell = error / scored / scale;
-    if (Number.isFinite(cell)) this.#cells.push(cell);
+    if (Number.isFinite(cell)) {
+      this.#cells.push(cell);
+      tally.cells.push(cell);
+    }
+    return losses;
   }
 
-  #addLevel(l: number, level: number, y: number, quantile: number | undefined): void {
+  /** @returns the pinball loss */
+  #addLevel(l: number, level: number, y: number, quantile: number | undefined): number {
     const residual = y - (quantile as number);
     // A forecaster that answers nothing must not be scored as if it had not been asked.
     if (!Number.isFinite(residual)) throw new Error(`the forecast of level ${level} is ${quantile}`);
-    this.#pinball[l] = (this.#pinball[l] as number) + Math.max(level * residual, (level - 1) * residual);
-    this.#covered[l] = (this.#covered[l] as number) + (residual < 0 ? 1 : residual === 0 ? 0.5 : 0);
+    const loss = Math.max(level * residual, (level - 1) * residual);
+    add(this.#pinball, l, loss);
+    add(this.#covered, l, residual < 0 ? 1 : residual === 0 ? 0.5 : 0);
+    return loss;
+  }
+
+  /** Series of which something was scored, in the order they came. */
+  bySeries(): readonly SeriesScore[] {
+    return this.#tallies.filter(({ scored }) => scored > 0);
+  }
+
+  /** CRPS of each step of the horizon; NaN where there is nothing to divide by. */
+  crpsByStep(): readonly number[] {
+    return Array.from(this.#stepLosses, (loss, h) => finiteOrNaN((loss ?? 0) / (this.#stepSizes[h] ?? 0)));
   }
 
   total(): Scores {
@@ -75,6 +140,10 @@ export class ScoreSheet {
       coverage: [...this.#covered].map((count) => count / this.#scored),
     };
   }
+}
+
+function add(sums: Float64Array, place: number, value: number): void {
+  sums[place] = (sums[place] as number) + value;
 }
 
 function finiteOrNaN(value: number): number {

@@ -1,35 +1,35 @@
 import { resolve } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { gridByInstructions, gridBySeconds, type SeriesGrid } from '../../models/data/grid.ts';
-import { type SeriesRows, SeriesSet, type SetFacts } from '../../models/data/series-set.ts';
-import type { Durations } from '../../models/evaluate/durations.ts';
+import { SeriesSet } from '../../models/data/series-set.ts';
+import { intervalsOf, ratioInterval } from '../../models/evaluate/bootstrap.ts';
 import { type Evaluation, type EvaluationPlan, Evaluator } from '../../models/evaluate/evaluate.ts';
-import { BASELINES, type Baseline, baselineSource } from '../../models/evaluate/naive.ts';
-import { SCORED_LEVELS } from '../../models/evaluate/scores.ts';
-import type { ForecasterSource } from '../../models/evaluate/series-forecaster.ts';
-import { AllocatorError } from '../core/errors.ts';
-import { SeriesModel, withoutRecurrence } from '../forecast/series-model.ts';
-import { SeriesKernels } from '../wasm/series.ts';
+import { hardestOf } from '../../models/evaluate/hardest.ts';
+import { BASELINES } from '../../models/evaluate/naive.ts';
+import { Random } from '../../models/train/random.ts';
+import { type EvaluationFindings, evaluationDocument, evaluationText } from './evaluation-answer.ts';
+import {
+  REFERENCES,
+  type Reference,
+  referenceSources,
+  type SourceQuestion,
+  sourceOf,
+} from './evaluation-sources.ts';
 import { type Io, printAnswer } from './io.ts';
-import { DEFAULT_MODEL, loadModel } from './model-folder.ts';
 import { Progress } from './progress.ts';
 import { parseCount } from './quantities.ts';
-import { facts } from './table.ts';
+import { type GridQuestion, gridder } from './set-grid.ts';
 
-interface EvaluateOptions {
+interface EvaluateOptions extends GridQuestion, SourceQuestion {
   readonly data: string;
-  readonly metrics: readonly string[];
   readonly horizon: number;
   readonly windows: number;
   readonly season: number;
-  readonly resample?: number;
-  readonly axis: 'seconds' | 'instructions';
-  readonly model?: string;
-  readonly models?: string;
-  readonly lstm: boolean;
-  readonly baseline?: Baseline;
+  readonly reference: readonly Reference[];
   readonly json?: boolean;
 }
+
+/** Seed of the draws that intervals come of: the same scores have the same intervals. */
+const BOOTSTRAP_SEED = 1;
 
 /** `foreshade evaluate`: score a forecaster on a recorded set. */
 export function evaluateCommand(io: Io): Command {
@@ -73,6 +73,11 @@ export function evaluateCommand(io: Io): Command {
         .choices(BASELINES)
         .conflicts(['model', 'lstm']),
     )
+    .addOption(
+      new Option('--reference <names>', `what stands beside it, by commas: ${REFERENCES.join(', ')}`)
+        .argParser(parseReferences)
+        .default([...BASELINES], BASELINES.join(',')),
+    )
     .option('--json', 'print exactly one JSON document on stdout')
     .addHelpText(
       'after',
@@ -95,6 +100,14 @@ function parseNames(text: string): string[] {
   return names;
 }
 
+function parseReferences(text: string): Reference[] {
+  const known: readonly string[] = REFERENCES;
+  const names = parseNames(text);
+  if (!names.every((name) => known.includes(name)))
+    throw new InvalidArgumentError(`It is a list of ${REFERENCES.join(', ')}, by commas.`);
+  return names as Reference[];
+}
+
 function parseStep(text: string): number {
   const step = Number(text);
   if (!(step > 0 && Number.isFinite(step))) throw new InvalidArgumentError('It is a number above 0.');
@@ -104,104 +117,49 @@ function parseStep(text: string): number {
 async function evaluate(io: Io, options: EvaluateOptions): Promise<void> {
   const began = performance.now();
   const source = await sourceOf(io, options);
+  const references = await referenceSources(options.reference, options);
   const set = await SeriesSet.open(resolve(options.data));
   try {
     const toGrid = gridder(set, options);
     const plan: EvaluationPlan = options;
-    const evaluator = new Evaluator(source, plan);
+    const evaluators = [source, ...references].map((one) => new Evaluator(one, plan));
     if (io.errIsTerminal) io.err(`reading ${options.data}\n`);
     const { count, series } = await set.read(toGrid.columns);
     const progress = new Progress(io);
     let done = 0;
     for await (const rows of series) {
       io.signal.throwIfAborted();
-      evaluator.add(toGrid.grid(rows));
+      const grid = toGrid.grid(rows);
+      for (const evaluator of evaluators) evaluator.add(grid);
       done += 1;
       progress.tell(done / count, `${done} of ${count} series`);
     }
     progress.end();
-    const result = evaluator.finish();
+    const [result, ...others] = evaluators.map((one) => one.finish()) as [Evaluation, ...Evaluation[]];
     for (const remark of remarks(result)) io.err(`${remark}\n`);
-    const seconds = (performance.now() - began) / 1000;
-    printAnswer(io, options.json, {
-      document: evaluationDocument(set.facts.name, options, result, seconds),
-      text: evaluationText(set.facts.name, source.name, options, result, seconds),
-    });
+    const { bySeries } = result;
+    const random = (): (() => number) => {
+      const drawn = new Random(BOOTSTRAP_SEED);
+      return () => drawn.next();
+    };
+    const found: EvaluationFindings = {
+      dataset: set.facts.name,
+      forecaster: source.name,
+      plan,
+      result,
+      intervals: intervalsOf(bySeries, random()),
+      hardest: hardestOf(bySeries),
+      references: others.map((scores, i) => ({
+        name: references[i]?.name ?? '',
+        scores,
+        ratio: ratioInterval(bySeries, scores.bySeries, random()),
+      })),
+      seconds: (performance.now() - began) / 1000,
+    };
+    printAnswer(io, options.json, { document: evaluationDocument(found), text: evaluationText(found) });
   } finally {
     set.close();
   }
-}
-
-async function sourceOf(
-  io: Io,
-  { baseline, model = DEFAULT_MODEL, models, lstm }: EvaluateOptions,
-): Promise<ForecasterSource> {
-  if (baseline !== undefined) return baselineSource(baseline);
-  const kernels = await SeriesKernels.load();
-  const { weights } = await loadModel(io, kernels, model, models);
-  kernels.adopt(lstm ? weights : withoutRecurrence(kernels, weights));
-  const name = lstm ? model : `${model} without its recurrent part`;
-  return { name, open: (facts) => new SeriesModel(kernels, facts) };
-}
-
-/** How the rows of a set become even series. */
-interface Gridder {
-  /** What is read: the metrics, and on the axis of instructions their count behind them. */
-  readonly columns: readonly string[];
-  grid(rows: SeriesRows): SeriesGrid;
-}
-
-/** @throws {AllocatorError} INVALID_REQUEST when the set lacks what was asked for */
-function gridder(set: SeriesSet, { metrics, axis, resample }: EvaluateOptions): Gridder {
-  const unknown = metrics.filter((name) => !set.metrics.includes(name));
-  if (unknown.length > 0) {
-    throw new AllocatorError(
-      'INVALID_REQUEST',
-      `${set.facts.name} has no metric ${unknown.join(', ')}; it has ${set.metrics.join(', ')}`,
-    );
-  }
-  if (axis === 'instructions') return instructionGridder(set, metrics, resample as number);
-  const { stepS, grid } = set.facts;
-  const step = resample ?? stepS;
-  if (step === undefined)
-    throw new AllocatorError('INVALID_REQUEST', 'dataset.json has no step_seconds: give --resample');
-  if (stepS !== undefined && step < stepS)
-    throw new AllocatorError(
-      'INVALID_REQUEST',
-      `--resample ${step} is below the set's own step of ${stepS} s`,
-    );
-  const even = grid && { startS: grid.startS, steps: Math.ceil((grid.steps * (stepS ?? step)) / step) };
-  return { columns: metrics, grid: (rows) => gridBySeconds(rows, step, even) };
-}
-
-function instructionGridder(
-  { facts, metrics: all }: SeriesSet,
-  metrics: readonly string[],
-  step: number,
-): Gridder {
-  const { name, perRow } = instructionColumn(facts, all);
-  return {
-    columns: [...metrics, name].filter((column, i, names) => names.indexOf(column) === i),
-    grid: ({ columns, ...rows }) => {
-      const at = metrics.includes(name) ? metrics.indexOf(name) : metrics.length;
-      const executed = (columns[at] ?? []).map((value) => value * perRow);
-      return gridByInstructions({ ...rows, columns: columns.slice(0, metrics.length) }, executed, step);
-    },
-  };
-}
-
-/** The column that counts instructions, and what one of its units is. */
-function instructionColumn(
-  { profile, stepS, name }: SetFacts,
-  metrics: readonly string[],
-): { name: string; perRow: number } {
-  const rate = metrics.find((metric) => profile[metric] === 'instructions_per_s');
-  if (rate !== undefined && stepS !== undefined) return { name: rate, perRow: stepS };
-  if (metrics.includes('instructions')) return { name: 'instructions', perRow: 1 };
-  throw new AllocatorError(
-    'INVALID_REQUEST',
-    `${name} counts no instructions: it has neither a metric "instructions" nor one that profile maps to instructions_per_s`,
-  );
 }
 
 function remarks({ tooShort, duplicates, outside }: Evaluation): string[] {
@@ -211,57 +169,4 @@ function remarks({ tooShort, duplicates, outside }: Evaluation): string[] {
     [outside, "rows outside of the set's grid, left out"],
   ];
   return lines.filter(([count]) => count > 0).map(([count, text]) => `${text}: ${count}`);
-}
-
-function evaluationDocument(dataset: string, options: EvaluateOptions, result: Evaluation, seconds: number) {
-  return {
-    dataset,
-    horizon: options.horizon,
-    windows: options.windows,
-    scored: result.scored,
-    MAE: result.mae,
-    ND: result.nd,
-    MASE: result.mase,
-    MASE_median: result.maseMedian,
-    CRPS: result.crps,
-    coverage: Object.fromEntries(SCORED_LEVELS.map((level, l) => [String(level), result.coverage[l]])),
-    refresh_us: durationDocument(result.refresh),
-    infer_us: durationDocument(result.infer),
-    seconds: Number(seconds.toFixed(3)),
-  };
-}
-
-function durationDocument(durations: Durations) {
-  const us = (level: number): number => Number(durations.percentile(level).toPrecision(3));
-  return { p50: us(0.5), p99: us(0.99) };
-}
-
-function evaluationText(
-  dataset: string,
-  forecaster: string,
-  { horizon, windows, metrics }: EvaluateOptions,
-  result: Evaluation,
-  seconds: number,
-): string {
-  const score = (value: number): string => (Number.isNaN(value) ? '-' : String(Number(value.toPrecision(4))));
-  const cost = (durations: Durations): string => {
-    const { p50, p99 } = durationDocument(durations);
-    return `${p50} us, one in a hundred above ${p99} us`;
-  };
-  return facts([
-    ['forecaster', forecaster],
-    ['set', `${dataset}: ${metrics.join(', ')} of ${result.series.toLocaleString('en-US')} series`],
-    ['windows', `${windows} of ${horizon} steps, ${result.scored.toLocaleString('en-US')} values scored`],
-    ['MAE', score(result.mae)],
-    ['ND', score(result.nd)],
-    ['MASE', `${score(result.mase)}, median ${score(result.maseMedian)}`],
-    ['CRPS', score(result.crps)],
-    [
-      'coverage',
-      SCORED_LEVELS.map((level, l) => `${level}: ${score(result.coverage[l] ?? Number.NaN)}`).join('  '),
-    ],
-    ['refresh', cost(result.refresh)],
-    ['infer', cost(result.infer)],
-    ['took', `${seconds.toFixed(1)} s`],
-  ]);
 }

@@ -74,7 +74,7 @@ t.test('scores worked by hand', async (t) => {
   const seasonal = await ask('seasonal-naive');
   t.strictSame(Object.keys(seasonal), [
     'dataset', 'horizon', 'windows', 'scored', 'MAE', 'ND', 'MASE', 'MASE_median', 'CRPS', 'coverage', 'refresh_us',
-    'infer_us', 'seconds',
+    'infer_us', 'seconds', 'intervals', 'hardest', 'reference',
   ]); // biome-ignore format: in the order of the document
   t.match(seasonal, { dataset: 'tiny', horizon: 2, windows: 2, scored: 7, MAE: 1, ND: 7 / 30, MASE: 0.75 });
   t.equal(seasonal.MASE_median, 0.75);
