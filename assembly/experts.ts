@@ -19,25 +19,27 @@ import {
   LINE,
   NUMERIC,
   OUTPUTS,
-  ROW_BYTES,
+  QUANTILES,
   RUNS_MAX,
   vector,
+  W_APART,
   W_COUNT,
   W_COURSE,
   W_HEAD,
   W_LOSS,
   W_MISS,
-  W_MISS_ORDER,
   W_MISS_SIZE,
   W_NEAR,
   W_NOW,
   W_ORDER,
   W_ORDER_SIZE,
-  W_RAW,
+  W_SEEN,
+  W_STANDING,
   W_Y,
   W_Z,
 } from './layout';
-import { queryAt } from './process';
+import { addScaled, squaredDistances } from './linear';
+import { maskOf, queryAt, VECTORS_END } from './process';
 
 /** The Gaussian process, kept within what was seen. */
 const PROCESS: i32 = 0;
@@ -91,18 +93,28 @@ const LOSS_MIN: f64 = 1e-6;
 /** Place of the decayed count of runs in a line of losses. */
 const LOSS_RUNS: i32 = 7;
 
-// Scratch vectors that outlive a prediction: squared distances of the request to the runs, of parameters alone and with
-// the course; weights of the runs.
+// Scratch vectors that outlive a prediction: squared distances of the request to the runs, of parameters alone and those of
+// one output; weights of the runs; the latter of near runs, for outputs learned from the runs in `nearMask`.
 const DISTANCE_NEAR: i32 = 2;
-const DISTANCE_COURSE: i32 = 3;
-const WEIGHTS: i32 = 15;
+const DISTANCE: i32 = 3;
+const WEIGHTS: i32 = VECTORS_END;
+const WEIGHTS_NEAR: i32 = VECTORS_END + 1;
+let nearMask: u64 = 0;
 
 const rows = memory.data(1024); //   f64[8, 16], quantiles of each expert
 const shared = memory.data(512); //  f64[OUTPUTS, 8], losses over all workloads, over their mean
 const newest = memory.data(64); //   f64[EXPERTS], losses of the run being judged
-const select = memory.data(512); //  f64[RUNS_MAX]
+const centres = memory.data(528); // f64[RUNS_MAX + 2], mass up to the middle of each value
+const ranked = memory.data(520); //  f64[RUNS_MAX + 1], the values with weight
+const keys = memory.data(256); //    i32[RUNS_MAX]
+const missOrder = memory.data(64); // u8[RUNS_MAX], misses by size
 const fading = memory.data(512); //  f64[RUNS_MAX], weight of the run that lies so many behind
 let excess: f64 = 0.0; //            how far the request leaves what was seen, a logarithm
+
+// Places of the quantiles that no request changes.
+const STANDING_WINDOW: i32 = 0;
+const STANDING_RECENT: i32 = 1;
+const STANDING_MISSES: i32 = 2;
 
 function element(base: usize, i: i32): f64 {
   return load<f64>(base + ((<usize>i) << 3));
@@ -125,6 +137,9 @@ function sizeOf(p: usize, output: i32): i32 {
 function valuesOf(p: usize, output: i32): usize {
   return p + W_Y + <usize>output * LINE;
 }
+function standingOf(p: usize, output: i32, place: i32): usize {
+  return p + W_STANDING + <usize>(output * 3 + place) * QUANTILES;
+}
 function courseOf(p: usize, output: i32, speed: i32): usize {
   return p + W_COURSE + <usize>(output * 2 + speed) * LINE;
 }
@@ -142,37 +157,25 @@ export function prepareExperts(): void {
 /** Measure the request of the last `aim` against the remembered runs. */
 export function approach(p: usize): void {
   const n = load<i32>(p + W_COUNT);
-  const query = queryAt();
-  const weights = p + W_NEAR;
+  const distances = vector(DISTANCE_NEAR);
+  squaredDistances(n, p + W_Z, p + W_NEAR, queryAt(), distances);
   for (let i = 0; i < n; ++i) {
-    const z = p + W_Z + <usize>i * ROW_BYTES;
-    let sum = f64x2.splat(0.0);
-    for (let at: usize = 0; at < ROW_BYTES; at += 16) {
-      const apart = f64x2.sub(v128.load(z + at), v128.load(query + at));
-      sum = f64x2.add(sum, f64x2.mul(v128.load(weights + at), f64x2.mul(apart, apart)));
-    }
-    const apart = f64x2.extract_lane(sum, 0) + f64x2.extract_lane(sum, 1);
-    put(vector(DISTANCE_NEAR), i, apart + (AGE_DISTANCE * <f64>behind(p, i)) / <f64>n);
+    put(distances, i, element(distances, i) + (AGE_DISTANCE * <f64>behind(p, i)) / <f64>n);
   }
+  for (let i = n; i < RUNS_MAX; ++i) put(distances, i, Infinity);
+  nearMask = 0;
   excess = element(io(I_ROW), DIMS - 1) > 0.0 ? BEYOND_NOVEL : 0.0;
   let furthest = 0.0;
-  for (let j = 0; j < NUMERIC; ++j) furthest = max(furthest, beyondSeen(p, n, j));
+  for (let j = 0; n > 0 && j < NUMERIC; ++j) furthest = max(furthest, beyondSeen(p, j));
   excess = min(excess + furthest, BEYOND_MAX);
 }
 
 /** How far a coordinate of the request lies outside of the remembered runs; 0 where there is nothing to compare. */
-function beyondSeen(p: usize, n: i32, j: i32): f64 {
+function beyondSeen(p: usize, j: i32): f64 {
   const x = element(io(I_ROW), j);
-  if (isNaN(x)) return 0.0;
-  let least = Infinity;
-  let most = -Infinity;
-  for (let i = 0; i < n; ++i) {
-    const seen = element(p + W_RAW + <usize>i * ROW_BYTES, j);
-    if (isNaN(seen)) continue;
-    least = min(least, seen);
-    most = max(most, seen);
-  }
-  return most < least ? 0.0 : max(max(x - most, least - x), 0.0);
+  const least = element(p + W_SEEN, 2 * j);
+  const most = element(p + W_SEEN, 2 * j + 1);
+  return isNaN(x) || most < least ? 0.0 : max(max(x - most, least - x), 0.0);
 }
 
 /**
@@ -182,92 +185,109 @@ function beyondSeen(p: usize, n: i32, j: i32): f64 {
  * @param weights by place; a value with none is passed over. At least one has some
  */
 function weightedQuantiles(order: usize, count: i32, values: usize, weights: usize, out: usize): void {
+  const infinity = f64x2.splat(Infinity);
+  for (let at: usize = 0; at <= LINE; at += 16) v128.store(centres + at, infinity);
   let total = 0.0;
-  for (let i = 0; i < count; ++i) total += element(weights, load<u8>(order + <usize>i));
-  const levels = io(I_LEVELS);
-  let mass = 0.0;
-  let level = -1.0;
-  let value = 0.0;
-  let l = 0;
-  for (let i = 0; i < count && l < LEVELS; ++i) {
-    const place = <i32>load<u8>(order + <usize>i);
-    const weight = element(weights, place);
-    if (weight <= 0.0) continue;
-    const next = element(values, place);
-    const at = (mass + 0.5 * weight) / total;
-    for (; l < LEVELS && element(levels, l) <= at; ++l) {
-      const share = level < 0.0 ? 1.0 : (element(levels, l) - level) / (at - level);
-      put(out, l, level < 0.0 ? next : value + (next - value) * share);
-    }
-    mass += weight;
-    level = at;
-    value = next;
-  }
-  for (; l < LEVELS; ++l) put(out, l, value);
-}
-
-/** The k-th smallest of f64[n], which is rearranged. Source: Hoare, "Algorithm 65: find", 1961. */
-function smallest(a: usize, n: i32, k: i32): f64 {
-  let low = 0;
-  let high = n - 1;
-  while (low < high) {
-    const pivot = element(a, k);
-    let i = low;
-    let j = high;
-    while (i <= j) {
-      while (element(a, i) < pivot) i += 1;
-      while (pivot < element(a, j)) j -= 1;
-      if (i > j) break;
-      const held = element(a, i);
-      put(a, i, element(a, j));
-      put(a, j, held);
-      i += 1;
-      j -= 1;
-    }
-    if (j < k) low = i;
-    if (k < i) high = j;
-  }
-  return element(a, k);
-}
-
-function neighbourQuantiles(p: usize, output: i32, distances: usize, most: i32, out: usize): void {
-  const count = sizeOf(p, output);
-  const order = orderOf(p, output);
-  for (let i = 0; i < count; ++i) put(select, i, element(distances, load<u8>(order + <usize>i)));
-  const k = min(min(most, max(NEIGHBOURS_MIN, count >> 1)), count);
-  const reach = smallest(select, count, k - 1) + 1e-9;
+  let held = 0;
   for (let i = 0; i < count; ++i) {
     const place = <i32>load<u8>(order + <usize>i);
-    const share = element(distances, place) / reach;
-    put(vector(WEIGHTS), place, share > 1.0 ? 0.0 : 1.0 - FADE * share);
+    const weight = element(weights, place);
+    put(centres, held, total + 0.5 * weight);
+    put(ranked, held, element(values, place));
+    total += weight;
+    held += i32(weight > 0.0);
   }
-  weightedQuantiles(order, count, valuesOf(p, output), vector(WEIGHTS), out);
+  put(centres, held, Infinity); // a last one without weight may stand there
+  for (let l = 0; l < LEVELS; ++l) {
+    const mass = element(io(I_LEVELS), l) * total;
+    const above = reached(mass);
+    const lower = max(above - 1, 0);
+    const upper = min(above, held - 1);
+    const from = element(ranked, lower);
+    const gap = element(centres, upper) - element(centres, lower);
+    const share = gap > 0.0 ? (mass - element(centres, lower)) / gap : 0.0;
+    put(out, l, from + (element(ranked, upper) - from) * share);
+  }
 }
 
-/** Distances of the runs by their parameters and by the course of usage before them. */
-function measureCourse(p: usize, output: i32): void {
-  const count = sizeOf(p, output);
-  const order = orderOf(p, output);
-  const out = vector(DISTANCE_COURSE);
-  memory.copy(out, vector(DISTANCE_NEAR), LINE);
-  for (let speed = 0; speed < 2; ++speed) {
-    const course = courseOf(p, output, speed);
-    const now = element(p + W_NOW, output * 2 + speed);
-    let sum = 0.0;
-    let squares = 0.0;
-    for (let i = 0; i < count; ++i) {
-      const x = element(course, load<u8>(order + <usize>i)) - now;
-      sum += x;
-      squares += x * x;
-    }
-    const mean = sum / <f64>count;
-    const deviation = Math.sqrt(max(squares / <f64>count - mean * mean, 0.0)) + COURSE_DEVIATION_MIN;
-    const scale = COURSE_DISTANCE / (deviation * deviation);
-    for (let i = 0; i < count; ++i) {
-      const place = <i32>load<u8>(order + <usize>i);
-      const x = element(course, place) - now;
-      put(out, place, element(out, place) + scale * x * x);
-    }
+/** First of the centres that is not below `mass`: in as many steps whatever it is. */
+function reached(mass: f64): i32 {
+  let at = 0;
+  for (let step = RUNS_MAX >> 1; step > 0; step >>= 1) {
+    at += select<i32>(step, 0, element(centres, at + step - 1) < mass);
+  }
+  return at + i32(element(centres, at) < mass);
+}
+
+/** Bits of the upper half of a number that is not negative, less the sign. */
+const KEY_BITS: i32 = 31;
+
+/**
+ * The k-th smallest of numbers that are not negative, in the same time whatever they are: the upper half of it bit by bit,
+ * then the largest number that begins so. Of numbers alike to 20 bits that is the largest.
+ * @param a f64[RUNS_MAX], infinity where there is none
+ * @param k from 1 to how many there are
+ */
+function smallest(a: usize, k: i32): f64 {
+  for (let at: usize = 0; at < LINE; at += 32) {
+    v128.store(keys + (at >> 1), v128.shuffle<i32>(v128.load(a + at), v128.load(a + at, 16), 1, 3, 5, 7));
+  }
+  let key = 0;
+  for (let bit = KEY_BITS - 1; bit >= 0; --bit) {
+    const trial = key | (1 << bit);
+    key = select<i32>(trial, key, below(i32x4.splat(trial)) < k);
+  }
+  const end = f64x2.splat(reinterpret<f64>((<i64>(key + 1)) << 32));
+  let largest = f64x2.splat(0.0);
+  for (let at: usize = 0; at < LINE; at += 16) {
+    const x = v128.load(a + at);
+    largest = f64x2.pmax(largest, v128.and(x, f64x2.lt(x, end)));
+  }
+  return max(f64x2.extract_lane(largest, 0), f64x2.extract_lane(largest, 1));
+}
+
+/** How many keys lie below one. */
+function below(key: v128): i32 {
+  let a = i32x4.splat(0);
+  let b = i32x4.splat(0);
+  for (let at: usize = 0; at < (<usize>RUNS_MAX) << 2; at += 64) {
+    a = i32x4.sub(a, i32x4.lt_s(v128.load(keys + at), key));
+    b = i32x4.sub(b, i32x4.lt_s(v128.load(keys + at, 16), key));
+    a = i32x4.sub(a, i32x4.lt_s(v128.load(keys + at, 32), key));
+    b = i32x4.sub(b, i32x4.lt_s(v128.load(keys + at, 48), key));
+  }
+  const pairs = i32x4.add(a, b);
+  const sums = i32x4.add(pairs, v128.shuffle<i32>(pairs, pairs, 2, 3, 0, 1));
+  return i32x4.extract_lane(sums, 0) + i32x4.extract_lane(sums, 1);
+}
+
+/** Weights of the nearest of `count` runs, by the distances in DISTANCE, into f64[RUNS_MAX]. */
+function weigh(count: i32, most: i32, out: usize): void {
+  const distances = vector(DISTANCE);
+  const k = min(min(most, max(NEIGHBOURS_MIN, count >> 1)), count);
+  const reach = smallest(distances, k) + 1e-9;
+  const scale = f64x2.splat(FADE / reach);
+  for (let at: usize = 0; at < LINE; at += 16) {
+    const distance = v128.load(distances + at);
+    const weight = f64x2.sub(f64x2.splat(1.0), f64x2.mul(distance, scale));
+    v128.store(out + at, v128.and(weight, f64x2.le(distance, f64x2.splat(reach))));
+  }
+}
+
+/** Distances of the runs that taught an output: by their parameters, or by the course of usage before them too. */
+function measure(p: usize, output: i32, withCourse: bool): void {
+  const near = vector(DISTANCE_NEAR);
+  const apart = p + W_APART + <usize>output * LINE;
+  const out = vector(DISTANCE);
+  const infinity = f64x2.splat(Infinity);
+  for (let at: usize = 0; at < LINE; at += 16) {
+    const distance = v128.load(near + at);
+    const course = v128.load(apart + at);
+    const taught = f64x2.lt(course, infinity);
+    v128.store(
+      out + at,
+      withCourse ? f64x2.add(distance, course) : v128.bitselect(distance, infinity, taught),
+    );
   }
 }
 
@@ -289,29 +309,29 @@ function consult(p: usize, output: i32): void {
   lowest = element(values, load<u8>(order)) - beyond;
   highest = element(values, load<u8>(order + <usize>(count - 1))) + beyond;
   for (let l = 0; l < LEVELS; ++l) put(rowOf(PROCESS), l, within(element(rowOf(PROCESS), l)));
-  for (let i = 0; i < RUNS_MAX; ++i) put(vector(WEIGHTS), i, 1.0);
-  weightedQuantiles(order, count, values, vector(WEIGHTS), rowOf(WINDOW));
+  memory.copy(rowOf(WINDOW), standingOf(p, output, STANDING_WINDOW), QUANTILES);
+  memory.copy(rowOf(RECENT_RUNS), standingOf(p, output, STANDING_RECENT), QUANTILES);
   consultMisses(p, output);
-  for (let i = 0; i < count; ++i) {
-    const place = <i32>load<u8>(order + <usize>i);
-    put(vector(WEIGHTS), place, element(fading, behind(p, place)));
+  if (maskOf(p, output) !== nearMask) {
+    nearMask = maskOf(p, output);
+    measure(p, output, false);
+    weigh(count, NEIGHBOURS, vector(WEIGHTS_NEAR));
   }
-  weightedQuantiles(order, count, values, vector(WEIGHTS), rowOf(RECENT_RUNS));
-  neighbourQuantiles(p, output, vector(DISTANCE_NEAR), NEIGHBOURS, rowOf(NEAR_RUNS));
-  measureCourse(p, output);
-  neighbourQuantiles(p, output, vector(DISTANCE_COURSE), NEIGHBOURS_COURSE, rowOf(NEAR_COURSE));
+  weightedQuantiles(order, count, values, vector(WEIGHTS_NEAR), rowOf(NEAR_RUNS));
+  measure(p, output, true);
+  weigh(count, NEIGHBOURS_COURSE, vector(WEIGHTS));
+  weightedQuantiles(order, count, values, vector(WEIGHTS), rowOf(NEAR_COURSE));
 }
 
-/** With the runs' weights all alike. */
 function consultMisses(p: usize, output: i32): void {
-  const misses = load<i32>(p + W_MISS_SIZE + ((<usize>output) << 2));
   const row = rowOf(MISSES);
-  memory.copy(row, rowOf(PROCESS), (<usize>LEVELS) << 3);
-  if (misses === 0) return;
-  const order = p + W_MISS_ORDER + <usize>(output * RUNS_MAX);
+  if (load<i32>(p + W_MISS_SIZE + ((<usize>output) << 2)) === 0) {
+    memory.copy(row, rowOf(PROCESS), QUANTILES);
+    return;
+  }
+  const standing = standingOf(p, output, STANDING_MISSES);
   const median = element(rowOf(PROCESS), MEDIAN);
-  weightedQuantiles(order, misses, p + W_MISS + <usize>output * LINE, vector(WEIGHTS), row);
-  for (let l = 0; l < LEVELS; ++l) put(row, l, within(median + element(row, l)));
+  for (let l = 0; l < LEVELS; ++l) put(row, l, within(median + element(standing, l)));
 }
 
 /**
@@ -328,14 +348,14 @@ export function averageExperts(p: usize, output: i32, row: usize): void {
   for (let e = 0; e < EXPERTS; ++e) typical += element(losses, e) / <f64>EXPERTS;
   const prior = own > 0.0 ? (PRIOR_RUNS * typical) / own : PRIOR_RUNS;
   let total = 0.0;
-  for (let l = 0; l < LEVELS; ++l) put(row, l, 0.0);
+  memory.fill(row, 0, QUANTILES);
   for (let e = 0; e < EXPERTS; ++e) {
     const loss = element(losses, e) + prior * element(shared, output * 8 + e);
     const inverse = 1.0 / max(loss / (own + PRIOR_RUNS), LOSS_MIN);
     const square = inverse * inverse;
     const weight = square * square * square; // loss^-6
     total += weight;
-    for (let l = 0; l < LEVELS; ++l) put(row, l, element(row, l) + weight * element(rowOf(e), l));
+    addScaled(row, weight, rowOf(e), LEVELS);
   }
   for (let l = 0; l < LEVELS; ++l) put(row, l, element(row, l) / total);
 }
@@ -399,12 +419,55 @@ export function remember(p: usize, output: i32, place: i32, miss: f64): void {
   }
   const size = sortPlaces(p, valuesOf(p, output), orderOf(p, output));
   store<i32>(p + W_ORDER_SIZE + ((<usize>output) << 2), size);
-  const misses = sortPlaces(
-    p,
-    p + W_MISS + <usize>output * LINE,
-    p + W_MISS_ORDER + <usize>(output * RUNS_MAX),
-  );
+  rememberCourses(p, output, size);
+  if (size > 0) rememberStanding(p, output, size);
+}
+
+/** Squared distances of the courses before the runs from the one before the next; infinity: the run taught nothing. */
+function rememberCourses(p: usize, output: i32, size: i32): void {
+  const order = orderOf(p, output);
+  const out = p + W_APART + <usize>output * LINE;
+  for (let i = 0; i < RUNS_MAX; ++i) put(out, i, Infinity);
+  for (let i = 0; i < size; ++i) put(out, load<u8>(order + <usize>i), 0.0);
+  for (let speed = 0; speed < 2; ++speed) {
+    const course = courseOf(p, output, speed);
+    const now = element(p + W_NOW, output * 2 + speed);
+    let sum = 0.0;
+    let squares = 0.0;
+    for (let i = 0; i < size; ++i) {
+      const x = element(course, load<u8>(order + <usize>i)) - now;
+      sum += x;
+      squares += x * x;
+    }
+    const mean = sum / <f64>size;
+    const deviation = Math.sqrt(max(squares / <f64>size - mean * mean, 0.0)) + COURSE_DEVIATION_MIN;
+    const scale = COURSE_DISTANCE / (deviation * deviation);
+    for (let i = 0; i < size; ++i) {
+      const place = <i32>load<u8>(order + <usize>i);
+      const x = element(course, place) - now;
+      put(out, place, element(out, place) + scale * x * x);
+    }
+  }
+}
+
+/** Quantiles of every run, of the newer runs and of the misses. */
+function rememberStanding(p: usize, output: i32, size: i32): void {
+  const values = valuesOf(p, output);
+  const order = orderOf(p, output);
+  const weights = vector(WEIGHTS);
+  for (let i = 0; i < RUNS_MAX; ++i) put(weights, i, 1.0);
+  weightedQuantiles(order, size, values, weights, standingOf(p, output, STANDING_WINDOW));
+  const allMisses = p + W_MISS + <usize>output * LINE;
+  const misses = sortPlaces(p, allMisses, missOrder);
   store<i32>(p + W_MISS_SIZE + ((<usize>output) << 2), misses);
+  if (misses > 0) {
+    weightedQuantiles(missOrder, misses, allMisses, weights, standingOf(p, output, STANDING_MISSES));
+  }
+  for (let i = 0; i < size; ++i) {
+    const place = <i32>load<u8>(order + <usize>i);
+    put(weights, place, element(fading, behind(p, place)));
+  }
+  weightedQuantiles(order, size, values, weights, standingOf(p, output, STANDING_RECENT));
 }
 
 /** Places of the values that are not NaN, by size, into u8[RUNS_MAX]; of equals the earlier place first. */

@@ -32,7 +32,7 @@ import {
 } from './layout';
 import { mixQuantiles } from './mixture';
 import { aim, fit, freedom, latent, location, noiseVariance, predict } from './process';
-import { normalCdf, studentQuantile } from './student';
+import { normalCdf, studentQuantiles } from './student';
 
 /** Standard normal quantile of 0.95: a cold start's q0.95 is the guest's ceiling. */
 const Z95: f64 = 1.6448536269514722;
@@ -123,9 +123,7 @@ function settleProcess(p: usize, output: i32): bool {
 
 /** Quantiles of the output last settled, logarithms: the process and the belief alone, or averaged with the experts. */
 function foretell(p: usize, output: i32): void {
-  for (let l = 0; l < LEVELS; ++l) {
-    put(foretold, l, centre + deviation * studentQuantile(element(io(I_NORMAL), l), nu));
-  }
+  studentQuantiles(centre, deviation, nu, foretold);
   if (p !== 0) averageExperts(p, output, foretold);
 }
 const foretold = memory.data(128); // f64[LEVELS]

@@ -2,7 +2,7 @@
 import { prepareExperts } from './experts';
 import * as layout from './layout';
 import { prepareDrift } from './process';
-import { normalQuantile } from './student';
+import { normalQuantile, prepareStudent } from './student';
 
 export { clearWorkload, forecastGuest, forecastRequest, learn, processQuantilesAt } from './forecast';
 export { clearGuest, observe } from './guests';
@@ -99,6 +99,7 @@ export function prepare(): void {
     const level = load<f64>(layout.io(layout.I_LEVELS) + ((<usize>l) << 3));
     store<f64>(layout.io(layout.I_NORMAL) + ((<usize>l) << 3), normalQuantile(level));
   }
+  prepareStudent();
   prepareDrift();
   prepareExperts();
 }

@@ -30,6 +30,12 @@ export const ROW_BYTES: usize = <usize>DIMS * 8;
 /** Bytes of one line of a RUNS_MAX x RUNS_MAX matrix. */
 export const LINE: usize = <usize>RUNS_MAX * 8;
 export const MATRIX: usize = <usize>RUNS_MAX * LINE;
+/** Rows of a packed lower triangle that are stored alike long, so that four are multiplied at once. */
+export const BAND: i32 = 4;
+/** Bytes of a packed lower triangle: see packLower in linear.ts. */
+export const TRIANGLE: usize = <usize>(RUNS_MAX * (RUNS_MAX + BAND)) * 4;
+/** Bytes of a row of quantiles, with room for whole vectors. */
+export const QUANTILES: usize = 128;
 
 // One workload. `param` is f64[OUTPUTS, 8]: see process.ts.
 export const W_COUNT: usize = 0; //                                    i32, runs held
@@ -42,18 +48,21 @@ export const W_RAW: usize = W_PARAM + <usize>OUTPUTS * 64; //          f64[RUNS_
 export const W_Z: usize = W_RAW + <usize>RUNS_MAX * ROW_BYTES; //      f64[RUNS_MAX, DIMS], standardised
 export const W_Y: usize = W_Z + <usize>RUNS_MAX * ROW_BYTES; //        f64[OUTPUTS, RUNS_MAX], NaN: not learned
 export const W_ALPHA: usize = W_Y + <usize>OUTPUTS * LINE; //          f64[OUTPUTS, RUNS_MAX]
-export const W_LINV: usize = W_ALPHA + <usize>OUTPUTS * LINE; //       f64[OUTPUTS, RUNS_MAX, RUNS_MAX]
+export const W_LINV: usize = W_ALPHA + <usize>OUTPUTS * LINE; //       a packed lower triangle an output
 // What the experts remember beside the runs: see experts.ts.
-export const W_NEAR: usize = W_LINV + <usize>OUTPUTS * MATRIX; //      f64[DIMS], weights of squared differences
+export const W_SEEN: usize = W_LINV + <usize>OUTPUTS * TRIANGLE; //    f64[NUMERIC, 2], least and most, as given
+export const W_NORM: usize = W_SEEN + <usize>NUMERIC * 16; //          f64[RUNS_MAX], |z|^2
+export const W_NEAR: usize = W_NORM + LINE; //                         f64[DIMS], weights of squared differences
 export const W_MISS: usize = W_NEAR + ROW_BYTES; //                    f64[OUTPUTS, RUNS_MAX], NaN: none
 export const W_COURSE: usize = W_MISS + <usize>OUTPUTS * LINE; //      f64[OUTPUTS, 2, RUNS_MAX], usage before each run
 export const W_NOW: usize = W_COURSE + <usize>(OUTPUTS * 2) * LINE; // f64[OUTPUTS, 2], the same before the next
 export const W_LOSS: usize = W_NOW + <usize>OUTPUTS * 16; //           f64[OUTPUTS, 8]
-export const W_ORDER: usize = W_LOSS + <usize>OUTPUTS * 64; //         u8[OUTPUTS, RUNS_MAX], runs by size
-export const W_MISS_ORDER: usize = W_ORDER + <usize>(OUTPUTS * RUNS_MAX); // u8[OUTPUTS, RUNS_MAX], misses by size
-export const W_ORDER_SIZE: usize = W_MISS_ORDER + <usize>(OUTPUTS * RUNS_MAX); // i32[OUTPUTS]
+export const W_APART: usize = W_LOSS + <usize>OUTPUTS * 64; //         f64[OUTPUTS, RUNS_MAX], distance of the courses
+export const W_STANDING: usize = W_APART + <usize>OUTPUTS * LINE; //   quantiles [OUTPUTS, 3], asked of no request
+export const W_ORDER: usize = W_STANDING + <usize>(OUTPUTS * 3) * QUANTILES; // u8[OUTPUTS, RUNS_MAX], runs by size
+export const W_ORDER_SIZE: usize = W_ORDER + <usize>(OUTPUTS * RUNS_MAX); // i32[OUTPUTS]
 export const W_MISS_SIZE: usize = W_ORDER_SIZE + 32; //                i32[OUTPUTS]
-export const WORKLOAD_BYTES: usize = W_MISS_SIZE + 32;
+export const WORKLOAD_BYTES: usize = (W_MISS_SIZE + 32 + 63) & ~63;
 
 // One guest.
 export const G_COUNT: usize = 0; //                                    i32[8], readings in the ring, by field
@@ -86,8 +95,8 @@ const S_GRAM: usize = (O_END + 63) & ~63; //       matrix
 const S_KERNEL: usize = S_GRAM + MATRIX; //        matrix
 const S_FACTOR: usize = S_KERNEL + MATRIX; //      matrix
 const S_INVERSE: usize = S_FACTOR + MATRIX; //     matrix
-const S_VECTORS: usize = S_INVERSE + MATRIX; //    f64[16, RUNS_MAX]
-const S_END: usize = S_VECTORS + 16 * LINE;
+const S_VECTORS: usize = S_INVERSE + MATRIX; //    f64[17, RUNS_MAX]
+const S_END: usize = S_VECTORS + 17 * LINE;
 
 const BASE: usize = (__heap_base + 63) & ~63;
 const WORKLOADS: usize = BASE + ((S_END + 63) & ~63);
@@ -110,7 +119,7 @@ export function factorMatrix(): usize {
 export function inverseMatrix(): usize {
   return BASE + S_INVERSE;
 }
-/** Scratch vector `index` of 16, f64[RUNS_MAX]. */
+/** Scratch vector `index` of 17, f64[RUNS_MAX]. */
 export function vector(index: i32): usize {
   return BASE + S_VECTORS + <usize>index * LINE;
 }

@@ -1,4 +1,4 @@
-import { LINE } from './layout';
+import { BAND, DIMS, LINE, ROW_BYTES } from './layout';
 
 /**
  * Dot product of two vectors.
@@ -74,4 +74,111 @@ export function invertLower(n: i32, l: usize, inverse: usize): void {
     }
     store<f64>(row + ((<usize>i) << 3), scale);
   }
+}
+
+/** Place of row i of a packed lower triangle: rows of one band lie together, each as long as the longest, zeros behind. */
+export function packedRow(i: i32): usize {
+  const band = i / BAND;
+  return (<usize>(((BAND * BAND * band * (band + 1)) >> 1) + (i % BAND) * BAND * (band + 1))) << 3;
+}
+
+/**
+ * Pack a lower triangular matrix.
+ * @param l      f64[n, RUNS_MAX]
+ * @param packed written; rows up to the end of the last band
+ */
+export function packLower(n: i32, l: usize, packed: usize): void {
+  const rows = ((n + BAND - 1) / BAND) * BAND;
+  for (let i = 0; i < rows; ++i) {
+    const row = packed + packedRow(i);
+    memory.fill(row, 0, (<usize>((i / BAND + 1) * BAND)) << 3);
+    if (i < n) memory.copy(row, l + <usize>i * LINE, (<usize>(i + 1)) << 3);
+  }
+}
+
+/**
+ * |L x|^2 of a packed lower triangle.
+ * @param x f64[n], zeros up to the next whole band
+ */
+export function packedNorm(n: i32, packed: usize, x: usize): f64 {
+  let squares = f64x2.splat(0.0);
+  let row = packed;
+  for (let i = 0; i < n; i += BAND) {
+    const length = (<usize>(i + BAND)) << 3;
+    let a = f64x2.splat(0.0);
+    let b = f64x2.splat(0.0);
+    let c = f64x2.splat(0.0);
+    let d = f64x2.splat(0.0);
+    for (let at: usize = 0; at < length; at += 16) {
+      const factor = v128.load(x + at);
+      a = f64x2.add(a, f64x2.mul(v128.load(row + at), factor));
+      b = f64x2.add(b, f64x2.mul(v128.load(row + length + at), factor));
+      c = f64x2.add(c, f64x2.mul(v128.load(row + 2 * length + at), factor));
+      d = f64x2.add(d, f64x2.mul(v128.load(row + 3 * length + at), factor));
+    }
+    const ab = sumPairs(a, b);
+    const cd = sumPairs(c, d);
+    squares = f64x2.add(squares, f64x2.add(f64x2.mul(ab, ab), f64x2.mul(cd, cd)));
+    row += 4 * length;
+  }
+  return f64x2.extract_lane(squares, 0) + f64x2.extract_lane(squares, 1);
+}
+
+/**
+ * Inner products of rows of coordinates with one of them, four at a time.
+ * @param rows f64[n, DIMS], readable up to the next whole band
+ * @param out  f64[n], written up to the next whole band
+ */
+export function innerProducts(n: i32, rows: usize, x: usize, out: usize): void {
+  const end = (<usize>DIMS) << 3;
+  for (let i = 0; i < n; i += BAND) {
+    const row = rows + <usize>i * ROW_BYTES;
+    let a = f64x2.splat(0.0);
+    let b = f64x2.splat(0.0);
+    let c = f64x2.splat(0.0);
+    let d = f64x2.splat(0.0);
+    for (let at: usize = 0; at < end; at += 16) {
+      const factor = v128.load(x + at);
+      a = f64x2.add(a, f64x2.mul(v128.load(row + at), factor));
+      b = f64x2.add(b, f64x2.mul(v128.load(row + at + ROW_BYTES), factor));
+      c = f64x2.add(c, f64x2.mul(v128.load(row + at + 2 * ROW_BYTES), factor));
+      d = f64x2.add(d, f64x2.mul(v128.load(row + at + 3 * ROW_BYTES), factor));
+    }
+    v128.store(out + ((<usize>i) << 3), sumPairs(a, b));
+    v128.store(out + ((<usize>i) << 3), sumPairs(c, d), 16);
+  }
+}
+
+/**
+ * Weighted squared distances of rows of coordinates from one of them; as `innerProducts` does.
+ * @param weights f64[DIMS]
+ */
+export function squaredDistances(n: i32, rows: usize, weights: usize, x: usize, out: usize): void {
+  const end = (<usize>DIMS) << 3;
+  for (let i = 0; i < n; i += BAND) {
+    const row = rows + <usize>i * ROW_BYTES;
+    let a = f64x2.splat(0.0);
+    let b = f64x2.splat(0.0);
+    let c = f64x2.splat(0.0);
+    let d = f64x2.splat(0.0);
+    for (let at: usize = 0; at < end; at += 16) {
+      const from = v128.load(x + at);
+      const weight = v128.load(weights + at);
+      const p = f64x2.sub(v128.load(row + at), from);
+      const q = f64x2.sub(v128.load(row + at + ROW_BYTES), from);
+      const r = f64x2.sub(v128.load(row + at + 2 * ROW_BYTES), from);
+      const s = f64x2.sub(v128.load(row + at + 3 * ROW_BYTES), from);
+      a = f64x2.add(a, f64x2.mul(weight, f64x2.mul(p, p)));
+      b = f64x2.add(b, f64x2.mul(weight, f64x2.mul(q, q)));
+      c = f64x2.add(c, f64x2.mul(weight, f64x2.mul(r, r)));
+      d = f64x2.add(d, f64x2.mul(weight, f64x2.mul(s, s)));
+    }
+    v128.store(out + ((<usize>i) << 3), sumPairs(a, b));
+    v128.store(out + ((<usize>i) << 3), sumPairs(c, d), 16);
+  }
+}
+
+/** (sum of a, sum of b). */
+export function sumPairs(a: v128, b: v128): v128 {
+  return f64x2.add(v128.shuffle<f64>(a, b, 0, 2), v128.shuffle<f64>(a, b, 1, 3));
 }

@@ -22,11 +22,11 @@ import {
   inverseMatrix,
   kernelMatrix,
   LINE,
-  MATRIX,
   NUMERIC,
   OUTPUTS,
   ROW_BYTES,
   RUNS_MAX,
+  TRIANGLE,
   vector,
   W_ALPHA,
   W_COUNT,
@@ -34,13 +34,15 @@ import {
   W_LINV,
   W_MEAN,
   W_NEAR,
+  W_NORM,
   W_PARAM,
   W_RAW,
   W_SCALE,
+  W_SEEN,
   W_Y,
   W_Z,
 } from './layout';
-import { addScaled, dot, factor, invertLower } from './linear';
+import { addScaled, dot, factor, innerProducts, invertLower, packedNorm, packLower } from './linear';
 
 // Fields of one output's line in W_PARAM.
 const P_CANDIDATE: usize = 0; // which of the grid
@@ -141,19 +143,25 @@ export function standardise(p: usize, raw: usize, z: usize): void {
 }
 
 /**
- * Mean and deviation of each numeric coordinate over the runs held, the deviation shrunk towards 1; and what a squared
- * difference of standardised coordinates weighs among neighbours.
+ * Mean, deviation, least and most of each numeric coordinate over the runs held, the deviation shrunk towards 1; and what
+ * a squared difference of standardised coordinates weighs among neighbours.
  */
 function measure(p: usize, n: i32): void {
   for (let j = 0; j < NUMERIC; ++j) {
     let count = 0.0;
     let sum = 0.0;
+    let least = Infinity;
+    let most = -Infinity;
     for (let i = 0; i < n; ++i) {
       const x = element(p + W_RAW + <usize>i * ROW_BYTES, j);
       if (isNaN(x)) continue;
       count += 1.0;
       sum += x;
+      least = min(least, x);
+      most = max(most, x);
     }
+    store<f64>(p + W_SEEN + ((<usize>j) << 4), least);
+    store<f64>(p + W_SEEN + ((<usize>j) << 4), most, 8);
     const mean = count > 0.0 ? sum / count : 0.0;
     let squares = 0.0;
     for (let i = 0; i < n; ++i) {
@@ -177,6 +185,7 @@ function fillGram(p: usize, n: i32): void {
     for (let j = 0; j <= i; ++j) {
       store<f64>(gram + <usize>i * LINE + ((<usize>j) << 3), dot(zi, p + W_Z + <usize>j * ROW_BYTES, DIMS));
     }
+    store<f64>(p + W_NORM + ((<usize>i) << 3), element(gram + <usize>i * LINE, i));
   }
 }
 
@@ -315,7 +324,8 @@ function centre(p: usize, n: i32, output: i32): u64 {
   return mask;
 }
 
-function maskOf(p: usize, output: i32): u64 {
+/** Runs that taught an output, bit i for run i. */
+export function maskOf(p: usize, output: i32): u64 {
   return load<u64>(p + W_PARAM + ((<usize>output) << 6) + P_MASK);
 }
 function candidateOf(p: usize, output: i32): i32 {
@@ -361,31 +371,31 @@ function ownerOf(p: usize, output: i32): i32 {
   return output;
 }
 
-function settle(p: usize, n: i32, output: i32): void {
-  const param = p + W_PARAM + ((<usize>output) << 6);
-  const mask = maskOf(p, output);
-  const owner = ownerOf(p, output);
-  const inverse = p + W_LINV + <usize>owner * MATRIX;
-  store<f64>(param + P_OWNER, <f64>owner);
-  if (owner === output) {
-    fillKernel(p, n, candidateOf(p, output) / NOISES);
-    invertMasked(n, element(NOISE, candidateOf(p, output) % NOISES), mask, inverse);
+/** Solve every output whose inverse is that of `owner`, which is made here. */
+function settle(p: usize, n: i32, owner: i32): void {
+  const mask = maskOf(p, owner);
+  const noise = element(NOISE, candidateOf(p, owner) % NOISES);
+  fillKernel(p, n, candidateOf(p, owner) / NOISES);
+  invertMasked(n, noise, mask, inverseMatrix());
+  diagonal(n, inverseMatrix());
+  for (let o = owner; o < OUTPUTS; ++o) {
+    if (ownerOf(p, o) !== owner) continue;
+    const param = p + W_PARAM + ((<usize>o) << 6);
+    solve(n, inverseMatrix(), vector(CENTRED + o), vector(ALPHA));
+    const s2 = scaleOf(n, mask, noise);
+    store<f64>(param + P_OWNER, <f64>owner);
+    store<f64>(param + P_S2, s2);
+    store<f64>(param + P_NOISE, Math.sqrt(s2 * noise));
+    memory.copy(p + W_ALPHA + <usize>o * LINE, vector(ALPHA), LINE);
   }
-  diagonal(n, inverse);
-  solve(n, inverse, vector(CENTRED + output), vector(ALPHA));
-  const noise = element(NOISE, candidateOf(p, output) % NOISES);
-  const s2 = scaleOf(n, mask, noise);
-  store<f64>(param + P_S2, s2);
-  store<f64>(param + P_NOISE, Math.sqrt(s2 * noise));
-  memory.copy(p + W_ALPHA + <usize>output * LINE, vector(ALPHA), LINE);
+  silence(n, mask);
+  packLower(n, inverseMatrix(), p + W_LINV + <usize>owner * TRIANGLE);
 }
 
 /** A cut-off run must add nothing to a quadratic form. */
-function silence(p: usize, n: i32, output: i32): void {
-  const mask = maskOf(p, output);
+function silence(n: i32, mask: u64): void {
   for (let i = 0; i < n; ++i) {
-    if (((mask >> <u64>i) & 1) === 1) continue;
-    store<f64>(p + W_LINV + <usize>output * MATRIX + <usize>i * LINE + ((<usize>i) << 3), 0.0);
+    if (((mask >> <u64>i) & 1) === 0) store<f64>(inverseMatrix() + <usize>i * LINE + ((<usize>i) << 3), 0.0);
   }
 }
 
@@ -407,14 +417,15 @@ export function fit(p: usize, groups: i32, start: i32): void {
     select(p, n, o);
     groups -= 1;
   }
-  for (let o = 0; o < OUTPUTS; ++o) if (maskOf(p, o) !== 0) settle(p, n, o);
-  for (let o = 0; o < OUTPUTS; ++o) if (maskOf(p, o) !== 0) silence(p, n, o);
+  for (let o = 0; o < OUTPUTS; ++o) if (maskOf(p, o) !== 0 && ownerOf(p, o) === o) settle(p, n, o);
 }
 
 // One prediction. Vectors: INNER <z_i, z>, DISTANCE |z_i - z|^2, then one vector of correlations a shape.
 const INNER: i32 = 0;
 const DISTANCE: i32 = 1;
 const CORRELATION: i32 = 4;
+/** Scratch vectors from here on are not the process's. */
+export const VECTORS_END: i32 = CORRELATION + SHAPES;
 const query = memory.data(384); //       f64[DIMS]
 const ownInner = memory.data(8);
 const shapeFilled = memory.data(16); //   u8[SHAPES]
@@ -441,11 +452,10 @@ export function aim(p: usize, row: usize): void {
   standardise(p, row, query);
   const own = dot(query, query, DIMS);
   store<f64>(ownInner, own);
+  innerProducts(n, p + W_Z, query, vector(INNER));
   for (let i = 0; i < n; ++i) {
-    const zi = p + W_Z + <usize>i * ROW_BYTES;
-    const inner = dot(zi, query, DIMS);
-    store<f64>(vector(INNER) + ((<usize>i) << 3), inner);
-    store<f64>(vector(DISTANCE) + ((<usize>i) << 3), own + dot(zi, zi, DIMS) - 2.0 * inner);
+    const distance2 = own + element(p + W_NORM, i) - 2.0 * element(vector(INNER), i);
+    store<f64>(vector(DISTANCE) + ((<usize>i) << 3), distance2);
   }
 }
 
@@ -466,12 +476,7 @@ function correlations(p: usize, n: i32, shape: i32): usize {
 /** |Linv k|^2: how much of the request's variance the runs explain. */
 function explainedBy(p: usize, n: i32, owner: i32, k: usize): f64 {
   if (load<u8>(explainedKnown + <usize>owner) === 1) return element(explained, owner);
-  const inverse = p + W_LINV + <usize>owner * MATRIX;
-  let sum = 0.0;
-  for (let i = 0; i < n; ++i) {
-    const v = dot(inverse + <usize>i * LINE, k, i + 1);
-    sum += v * v;
-  }
+  const sum = packedNorm(n, p + W_LINV + <usize>owner * TRIANGLE, k);
   store<u8>(explainedKnown + <usize>owner, 1);
   store<f64>(explained + ((<usize>owner) << 3), sum);
   return sum;

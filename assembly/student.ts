@@ -1,4 +1,5 @@
 // Distribution functions, in closed forms that cost the same for every argument.
+import { I_NORMAL, io, LEVELS, QUANTILES } from './layout';
 
 /**
  * Standard normal quantile, absolute error below 5e-9 in z over (1e-3, 1 - 1e-3).
@@ -59,11 +60,43 @@ export function normalCdf(z: f64): f64 {
  */
 export function studentQuantile(z: f64, nu: f64): f64 {
   const z2 = z * z;
-  const g1 = (z2 + 1.0) / 4.0;
-  const g2 = ((5.0 * z2 + 16.0) * z2 + 3.0) / 96.0;
-  const g3 = (((3.0 * z2 + 19.0) * z2 + 17.0) * z2 - 15.0) / 384.0;
-  const g4 = ((((79.0 * z2 + 776.0) * z2 + 1482.0) * z2 - 1920.0) * z2 - 945.0) / 92160.0;
-  return z * (1.0 + (g1 + (g2 + (g3 + g4 / nu) / nu) / nu) / nu);
+  return z * (1.0 + (term(0, z2) + (term(1, z2) + (term(2, z2) + term(3, z2) / nu) / nu) / nu) / nu);
+}
+
+/** Term `g` of the expansion in 1 / nu, over z, as a polynomial in z^2. */
+function term(g: i32, z2: f64): f64 {
+  if (g === 0) return (z2 + 1.0) / 4.0;
+  if (g === 1) return ((5.0 * z2 + 16.0) * z2 + 3.0) / 96.0;
+  if (g === 2) return (((3.0 * z2 + 19.0) * z2 + 17.0) * z2 - 15.0) / 384.0;
+  return ((((79.0 * z2 + 776.0) * z2 + 1482.0) * z2 - 1920.0) * z2 - 945.0) / 92160.0;
+}
+
+/**
+ * Quantiles of a Student-t distribution at the stored levels: `studentQuantile` at each of them, the terms that hold no
+ * degrees of freedom known before.
+ * @param out f64[LEVELS]
+ */
+export function studentQuantiles(centre: f64, deviation: f64, nu: f64, out: usize): void {
+  const normal = io(I_NORMAL);
+  const one = f64x2.splat(1.0);
+  const freedom = f64x2.splat(nu);
+  for (let at: usize = 0; at < (<usize>LEVELS) << 3; at += 16) {
+    let t = f64x2.div(v128.load(terms + 3 * QUANTILES + at), freedom);
+    t = f64x2.div(f64x2.add(v128.load(terms + 2 * QUANTILES + at), t), freedom);
+    t = f64x2.div(f64x2.add(v128.load(terms + QUANTILES + at), t), freedom);
+    t = f64x2.div(f64x2.add(v128.load(terms + at), t), freedom);
+    const quantile = f64x2.mul(v128.load(normal + at), f64x2.add(one, t));
+    v128.store(out + at, f64x2.add(f64x2.splat(centre), f64x2.mul(f64x2.splat(deviation), quantile)));
+  }
+}
+const terms = memory.data(512); // f64[4, 16], g1 to g4 of the levels
+
+/** Fill the table of `studentQuantiles`; once, when the levels' normal quantiles are in place. */
+export function prepareStudent(): void {
+  for (let l = 0; l < LEVELS; ++l) {
+    const z = load<f64>(io(I_NORMAL) + ((<usize>l) << 3));
+    for (let g = 0; g < 4; ++g) store<f64>(terms + <usize>g * QUANTILES + ((<usize>l) << 3), term(g, z * z));
+  }
 }
 
 /** Student-t distribution function through the normal one. Source: Abramowitz & Stegun 26.7.8. */

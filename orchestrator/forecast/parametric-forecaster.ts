@@ -51,6 +51,9 @@ const SELECT_GROUPS = 2;
 /** Calls that take the kernels through the slow first tier of the JIT before the first request comes. */
 const WARM_UP_CALLS = 400;
 
+/** Where the peak and the duration end in an answer of the kernels. */
+const PEAK_END = FIELDS * LEVELS;
+const DURATION_END = PEAK_END + LEVELS;
 const MEDIAN = QUANTILE_LEVELS.indexOf(0.5);
 const INSTRUCTIONS = PROFILE_FIELDS.indexOf('instructionsPerS');
 const MEMORY = PROFILE_FIELDS.indexOf('memoryBytes');
@@ -111,6 +114,7 @@ export class ParametricForecaster implements Forecaster {
     }));
     for (let slot = 0; slot < kernels.workloadsMax; slot += 1) kernels.call.clearWorkload(slot);
     this.#slots = new SlotTable(kernels.workloadsMax, (slot) => this.#clearWorkload(slot));
+    kernels.knots.set(KNOTS_S);
   }
 
   /** Readings that were not finite or negative, and so were not taken. */
@@ -133,7 +137,6 @@ export class ParametricForecaster implements Forecaster {
   /** @throws {AllocatorError} INVALID_REQUEST when a parameter is not a finite number, or there are too many */
   forecast(query: ForecastQuery): Forecast {
     const guest = this.#guests.find(query.guest);
-    this.#kernels.knots.set(KNOTS_S);
     if (query.workload === undefined) return this.#forecastGuest(query, guest);
     checkParams(query.workload.params);
     const slot = this.#slots.find(keyOf(query.workload.tenant, query.workload.name));
@@ -247,13 +250,15 @@ export class ParametricForecaster implements Forecaster {
 
   /** Copy the kernels' answer out and bring it to the axis that was asked for. */
   #answer(query: ForecastQuery, reason: string, runs: number): Forecast {
-    const { forecastPeak, forecastDuration, forecastValues } = this.#kernels;
-    const duration = forecastDuration.slice();
+    // One copy, for each has its price.
+    const answer = this.#kernels.forecast.slice();
+    const peak = answer.subarray(0, PEAK_END);
+    const duration = answer.subarray(PEAK_END, DURATION_END);
     let knots = KNOTS_S;
     let words = query.track === 'short' ? reason : `${reason}; short track`;
     let axis = query.axis;
     if (axis === 'instructions') {
-      const rate = forecastPeak[INSTRUCTIONS * LEVELS + MEDIAN] as number;
+      const rate = peak[INSTRUCTIONS * LEVELS + MEDIAN] as number;
       if (rate > 0) {
         knots = KNOTS_S.map((seconds) => seconds * rate);
         for (let l = 0; l < LEVELS; l += 1) duration[l] = (duration[l] as number) * rate;
@@ -269,8 +274,8 @@ export class ParametricForecaster implements Forecaster {
       track: 'short',
       originMs: query.originMs,
       knots,
-      values: forecastValues.slice(),
-      peak: forecastPeak.slice(),
+      values: answer.subarray(DURATION_END),
+      peak,
       duration,
       reason: words,
       runs,

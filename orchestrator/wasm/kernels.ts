@@ -72,6 +72,8 @@ export class Kernels {
   readonly sample: Float64Array;
   /** f64[KNOTS_MAX], s. */
   readonly knots: Float64Array;
+  /** The three that follow, one behind the other, so that an answer is copied out at once. */
+  readonly forecast: Float64Array;
   /** f64[FIELDS, LEVELS] */
   readonly forecastPeak: Float64Array;
   /** f64[LEVELS], s */
@@ -102,9 +104,13 @@ export class Kernels {
     this.ceiling = this.view(exports.ceilingAt(), FIELDS);
     this.sample = this.view(exports.sampleAt(), FIELDS);
     this.knots = this.view(exports.knotsAt(), KNOTS_MAX);
+    const length = FIELDS * LEVELS + LEVELS + FIELDS * KNOTS_MAX * LEVELS;
+    this.forecast = this.view(exports.forecastPeakAt(), length);
     this.forecastPeak = this.view(exports.forecastPeakAt(), FIELDS * LEVELS);
     this.forecastDuration = this.view(exports.forecastDurationAt(), LEVELS);
     this.forecastValues = this.view(exports.forecastValuesAt(), FIELDS * KNOTS_MAX * LEVELS);
+    const end = this.forecastValues.byteOffset + this.forecastValues.byteLength;
+    assert.equal(end, this.forecast.byteOffset + this.forecast.byteLength, 'an answer must lie in one piece');
     this.view(exports.levelsAt(), LEVELS).set(QUANTILE_LEVELS);
     this.view(exports.floorsAt(), FIELDS).set(floors);
     exports.prepare();
