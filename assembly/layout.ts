@@ -17,7 +17,7 @@ export const DIMS: i32 = 48;
 /** Finished runs a workload remembers; the newest replace the oldest. A fit is cubic in it. */
 export const RUNS_MAX: i32 = 64;
 /** Workloads remembered at once. */
-export const WORKLOADS_MAX: i32 = 64;
+export const WORKLOADS_MAX: i32 = 112;
 
 /** Guests remembered at once. */
 export const GUESTS_MAX: i32 = 1024;
@@ -59,7 +59,8 @@ export const W_NOW: usize = W_COURSE + <usize>(OUTPUTS * 2) * LINE; // f64[OUTPU
 export const W_LOSS: usize = W_NOW + <usize>OUTPUTS * 16; //           f64[OUTPUTS, 8]
 export const W_APART: usize = W_LOSS + <usize>OUTPUTS * 64; //         f64[OUTPUTS, RUNS_MAX], distance of the courses
 export const W_STANDING: usize = W_APART + <usize>OUTPUTS * LINE; //   quantiles [OUTPUTS, 3], asked of no request
-export const W_ORDER: usize = W_STANDING + <usize>(OUTPUTS * 3) * QUANTILES; // u8[OUTPUTS, RUNS_MAX], runs by size
+export const W_DEPENDENCE: usize = W_STANDING + <usize>(OUTPUTS * 3) * QUANTILES; // f64[OUTPUTS, OUTPUTS]
+export const W_ORDER: usize = W_DEPENDENCE + <usize>(OUTPUTS * OUTPUTS) * 8; // u8[OUTPUTS, RUNS_MAX], runs by size
 export const W_ORDER_SIZE: usize = W_ORDER + <usize>(OUTPUTS * RUNS_MAX); // i32[OUTPUTS]
 export const W_MISS_SIZE: usize = W_ORDER_SIZE + 32; //                i32[OUTPUTS]
 export const WORKLOAD_BYTES: usize = (W_MISS_SIZE + 32 + 63) & ~63;
