@@ -421,6 +421,7 @@ export function remember(p: usize, output: i32, place: i32, miss: f64): void {
   store<i32>(p + W_ORDER_SIZE + ((<usize>output) << 2), size);
   rememberCourses(p, output, size);
   if (size > 0) rememberStanding(p, output, size);
+  rememberMisses(p, output);
 }
 
 /** Squared distances of the courses before the runs from the one before the next; infinity: the run taught nothing. */
@@ -450,24 +451,28 @@ function rememberCourses(p: usize, output: i32, size: i32): void {
   }
 }
 
-/** Quantiles of every run, of the newer runs and of the misses. */
+/** Quantiles of every run and of the newer runs. */
 function rememberStanding(p: usize, output: i32, size: i32): void {
   const values = valuesOf(p, output);
   const order = orderOf(p, output);
   const weights = vector(WEIGHTS);
   for (let i = 0; i < RUNS_MAX; ++i) put(weights, i, 1.0);
   weightedQuantiles(order, size, values, weights, standingOf(p, output, STANDING_WINDOW));
-  const allMisses = p + W_MISS + <usize>output * LINE;
-  const misses = sortPlaces(p, allMisses, missOrder);
-  store<i32>(p + W_MISS_SIZE + ((<usize>output) << 2), misses);
-  if (misses > 0) {
-    weightedQuantiles(missOrder, misses, allMisses, weights, standingOf(p, output, STANDING_MISSES));
-  }
   for (let i = 0; i < size; ++i) {
     const place = <i32>load<u8>(order + <usize>i);
     put(weights, place, element(fading, behind(p, place)));
   }
   weightedQuantiles(order, size, values, weights, standingOf(p, output, STANDING_RECENT));
+}
+
+/** Quantiles of the misses. */
+function rememberMisses(p: usize, output: i32): void {
+  const misses = p + W_MISS + <usize>output * LINE;
+  const size = sortPlaces(p, misses, missOrder);
+  store<i32>(p + W_MISS_SIZE + ((<usize>output) << 2), size);
+  if (size === 0) return;
+  for (let i = 0; i < RUNS_MAX; ++i) put(vector(WEIGHTS), i, 1.0);
+  weightedQuantiles(missOrder, size, misses, vector(WEIGHTS), standingOf(p, output, STANDING_MISSES));
 }
 
 /** Places of the values that are not NaN, by size, into u8[RUNS_MAX]; of equals the earlier place first. */

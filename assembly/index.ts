@@ -57,6 +57,10 @@ export function runOutputsAt(slot: i32): usize {
 export function fittedAt(slot: i32): usize {
   return layout.workloadAt(slot) + layout.W_PARAM;
 }
+/** How the outputs of a workload miss together, f64[OUTPUTS, OUTPUTS], rank correlations; zeros before its first run. */
+export function dependenceAt(slot: i32): usize {
+  return layout.workloadAt(slot) + layout.W_DEPENDENCE;
+}
 /** Runs a workload holds. */
 export function runsOf(slot: i32): i32 {
   return load<i32>(layout.workloadAt(slot) + layout.W_COUNT);

@@ -15,6 +15,7 @@
 // forecast's width. The predictive is Student-t with NU_PRIOR + n degrees of freedom.
 //
 // Source: Rasmussen & Williams, "Gaussian Processes for Machine Learning", 2.2, 4.2.1 (Matern), 5.4.2 (leave-one-out).
+import { relate, scoreResiduals } from './dependence';
 import {
   DIMS,
   factorMatrix,
@@ -387,9 +388,21 @@ function settle(p: usize, n: i32, owner: i32): void {
     store<f64>(param + P_S2, s2);
     store<f64>(param + P_NOISE, Math.sqrt(s2 * noise));
     memory.copy(p + W_ALPHA + <usize>o * LINE, vector(ALPHA), LINE);
+    score(o, n, mask);
   }
   silence(n, mask);
   packLower(n, inverseMatrix(), p + W_LINV + <usize>owner * TRIANGLE);
+}
+
+/** Score an output's leave-one-out residuals; ALPHA and DIAGONAL hold its solution. An empty mask: it has none. */
+function score(output: i32, n: i32, mask: u64): void {
+  const residuals = vector(CENTRED + output); // no longer needed
+  for (let i = 0; i < n; ++i) {
+    const taught = ((mask >> <u64>i) & 1) === 1;
+    const residual = taught ? element(vector(ALPHA), i) / element(vector(DIAGONAL), i) : NaN;
+    store<f64>(residuals + ((<usize>i) << 3), residual);
+  }
+  scoreResiduals(output, n, residuals);
 }
 
 /** A cut-off run must add nothing to a quadratic form. */
@@ -417,7 +430,11 @@ export function fit(p: usize, groups: i32, start: i32): void {
     select(p, n, o);
     groups -= 1;
   }
-  for (let o = 0; o < OUTPUTS; ++o) if (maskOf(p, o) !== 0 && ownerOf(p, o) === o) settle(p, n, o);
+  for (let o = 0; o < OUTPUTS; ++o) {
+    if (maskOf(p, o) === 0) score(o, n, 0);
+    else if (ownerOf(p, o) === o) settle(p, n, o);
+  }
+  relate(p, n);
 }
 
 // One prediction. Vectors: INNER <z_i, z>, DISTANCE |z_i - z|^2, then one vector of correlations a shape.

@@ -30,6 +30,11 @@ export interface Forecast {
   readonly peak: Float64Array;
   /** Seconds (or instructions) the request's work lasts. NaN: not known. */
   readonly duration: Float64Array;
+  /**
+   * How the fields and, last, the duration miss together: rank correlations f64[FIELDS + 1, FIELDS + 1] of what earlier
+   * forecasts of this work missed. Absent: not known, and so independent. What `sampleScenarios` draws by.
+   */
+  readonly dependence?: Float64Array | undefined;
   /** Which forecaster answered and from what, in words: "parameters of 14 runs", "cold start: no run of this workload". */
   readonly reason: string;
   /** Finished requests of this workload that the forecast rests on. */

@@ -62,6 +62,8 @@ const MEMORY = PROFILE_FIELDS.indexOf('memoryBytes');
 interface Workload {
   schema: ParamSchema;
   learned: number;
+  /** Of the forecasts from here on; replaced and never changed, for they share it. */
+  dependence?: Float64Array;
 }
 
 export interface ParametricOptions {
@@ -167,6 +169,8 @@ export class ParametricForecaster implements Forecaster {
       SELECT_GROUPS,
       workload.learned % OUTPUTS,
     );
+    const { call } = this.#kernels;
+    workload.dependence = this.#kernels.view(call.dependenceAt(slot), OUTPUTS * OUTPUTS).slice();
   }
 
   forget(guest: GuestId): void {
@@ -207,7 +211,7 @@ export class ParametricForecaster implements Forecaster {
     if (runs === 0 && this.#askKindred(query)) reason += '; the rest by kindred workloads';
     if (novel) reason += ', with a parameter or category never seen';
     if (guest < 0) reason += '; guest never read';
-    return this.#answer(query, reason, runs);
+    return this.#answer(query, reason, runs, this.#workloads[slot]?.dependence);
   }
 
   /** Keep what the run in `peak` and `before` needed. */
@@ -249,7 +253,7 @@ export class ParametricForecaster implements Forecaster {
   }
 
   /** Copy the kernels' answer out and bring it to the axis that was asked for. */
-  #answer(query: ForecastQuery, reason: string, runs: number): Forecast {
+  #answer(query: ForecastQuery, reason: string, runs: number, dependence?: Float64Array): Forecast {
     // One copy, for each has its price.
     const answer = this.#kernels.forecast.slice();
     const peak = answer.subarray(0, PEAK_END);
@@ -277,6 +281,7 @@ export class ParametricForecaster implements Forecaster {
       values: answer.subarray(DURATION_END),
       peak,
       duration,
+      dependence,
       reason: words,
       runs,
     };

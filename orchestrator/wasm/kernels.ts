@@ -43,6 +43,7 @@ export interface KernelExports {
   runRowsAt(slot: number): number;
   runOutputsAt(slot: number): number;
   fittedAt(slot: number): number;
+  dependenceAt(slot: number): number;
   scratchAt(index: number): number;
   fieldsSize(): number;
   levelsSize(): number;
