@@ -1,7 +1,9 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { setPriority } from 'node:os';
 import { extname, join } from 'node:path';
 import { ShadowError, type ShadowErrorCode } from '../core/shadow.ts';
+import { WORKER_NICENESS } from './priority.ts';
 import type { Answers, Ask, FromWorker, WorkerOptions } from './worker-messages.ts';
 
 /** Memory of a worker beside its database: Node, a result under way, the log being read. */
@@ -150,6 +152,8 @@ export class WorkerClient {
       // The parent's own flags (a debugger's port, a test's loader) are not the worker's.
       execArgv: ['--max-old-space-size=256'],
     });
+    // It loads for some hundred milliseconds before it sees to its own threads.
+    if (child.pid !== undefined) setPriority(child.pid, WORKER_NICENESS);
     this.#process = child;
     this.#stderr = '';
     this.#killedFor = undefined;

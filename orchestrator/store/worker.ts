@@ -1,24 +1,19 @@
 /** The process that questions and rewrites a store, so that neither its memory nor its crash is the writer's. */
-import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
-import { setPriority } from 'node:os';
 import type { DuckDBConnection } from '@duckdb/node-api';
 import { ShadowError } from '../core/shadow.ts';
 import { openDatabase } from './database.ts';
+import { yieldToOthers } from './priority.ts';
 import type { FromWorker, ToWorker, WorkerOptions } from './worker-messages.ts';
 import { WorkerQueries } from './worker-queries.ts';
 import { WorkerTasks } from './worker-tasks.ts';
 
-/** Below everything that answers somebody: an allocation must not wait for a query. */
-const NICENESS = 10;
 /** First to go when the host runs out of memory. */
 const OOM_SCORE = 1000;
 
 const options = JSON.parse(process.argv[2] ?? '{}') as WorkerOptions;
-setPriority(NICENESS);
-// Without the program it runs at its niceness. Guests have control groups of their own, so that they do not starve it.
-if (options.yields === true)
-  spawnSync('chrt', ['--all-tasks', '--idle', '--pid', '0', String(process.pid)], { stdio: 'ignore' });
+// Guests have control groups of their own, so that they do not starve it.
+yieldToOthers(options.yields === true);
 try {
   writeFileSync('/proc/self/oom_score_adj', String(OOM_SCORE));
 } catch {

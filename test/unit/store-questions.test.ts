@@ -1,7 +1,8 @@
 // Goal: questions that are wrong, too large or deadly end in an error and nothing else; answers are plain Arrow; inputs are
 // found again; sets are imported once, and answers exported. Method: a real store in a temporary folder, with its worker
 // process; expectations worked by hand.
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { getPriority } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { RecordBatchReader } from 'apache-arrow';
@@ -105,6 +106,15 @@ t.test('questions that are not taken, and those that end badly', async (t) => {
     [{ n: 1 }],
     'a caller that stops reading holds nothing up',
   );
+});
+
+t.test('every thread of the process that answers stands below those of the service', async (t) => {
+  const store = newStore(t);
+  await rowsOf(store.query('SELECT sum(sqrt(range)) FROM range(1000000)'));
+  const tasks = `/proc/${store.workerPid}/task`;
+  const threads = readdirSync(tasks).map((thread) => getPriority(Number(thread)));
+  t.ok(threads.length > 5, `${threads.length} threads`);
+  t.strictSame(new Set(threads), new Set([19]));
 });
 
 t.test('an answer is an Arrow stream of plain types', async (t) => {
