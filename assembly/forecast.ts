@@ -1,6 +1,8 @@
 // From posteriors to quantiles of usage: a request's own increment over the guest's present usage, its duration, and
 // the course over the knots.
+
 import { approach, averageExperts, judge, processMedian, remember } from './experts';
+import { exponentials } from './exponential';
 import { baseOf, recentQuantiles } from './guests';
 import {
   DURATION,
@@ -57,9 +59,6 @@ function put(base: usize, i: i32, value: f64): void {
 /** Logarithm of an increment in units of the field's floor: linear near zero, a logarithm above. */
 function toLog(field: i32, increment: f64): f64 {
   return Math.log1p(max(increment, 0.0) / element(io(I_FLOORS), field));
-}
-function fromLog(field: i32, y: f64): f64 {
-  return element(io(I_FLOORS), field) * Math.expm1(min(max(y, 0.0), Y_MAX));
 }
 
 // Belief before any run, set by believe*().
@@ -151,10 +150,8 @@ function forecastDuration(p: usize, knots: i32, estimate: f64): void {
   settle(p, DURATION);
   const known = !isNaN(deviation);
   foretell(p, DURATION);
-  for (let l = 0; l < LEVELS; ++l) {
-    const y = min(max(element(foretold, l), -Y_MAX), Y_MAX);
-    put(io(O_DURATION), l, known ? Math.exp(y) : NaN);
-  }
+  if (known) exponentials(LEVELS, foretold, -Y_MAX, Y_MAX, 0.0, 1.0, io(O_DURATION));
+  else fill(io(O_DURATION), NaN);
   for (let k = 0; k < knots; ++k) {
     // Work of unknown length is taken to be still running.
     put(survival, k, known ? survivalAt(Math.log(element(io(I_KNOTS), k))) : 1.0);
@@ -190,8 +187,9 @@ function forecastField(p: usize, guest: i32, field: i32, knots: i32): void {
   }
   if (isNaN(base)) base = 0.0;
   foretell(p, field);
+  exponentials(LEVELS, foretold, 0.0, Y_MAX, 1.0, element(io(I_FLOORS), field), running);
   for (let l = 0; l < LEVELS; ++l) {
-    const increment = fromLog(field, element(foretold, l));
+    const increment = element(running, l);
     put(peak, l, base + increment);
     put(running, l, base + increment * LEVEL_OF_PEAK);
   }

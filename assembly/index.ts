@@ -4,9 +4,10 @@ import * as layout from './layout';
 import { prepareDrift } from './process';
 import { normalQuantile, prepareStudent } from './student';
 
+// Single kernels, for the tests that hold them against an independent implementation.
+export { exponentials } from './exponential';
 export { clearWorkload, forecastGuest, forecastRequest, learn, processQuantilesAt } from './forecast';
 export { clearGuest, observe } from './guests';
-// Single kernels, for the tests that hold them against an independent implementation.
 export { factor, invertLower } from './linear';
 export { mixQuantiles } from './mixture';
 export { matern52 } from './process';

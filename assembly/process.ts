@@ -16,7 +16,9 @@
 //
 // Source: Rasmussen & Williams, "Gaussian Processes for Machine Learning", 2.2, 4.2.1 (Matern), 5.4.2 (leave-one-out).
 import { relate, scoreResiduals } from './dependence';
+import { exponential } from './exponential';
 import {
+  BAND,
   DIMS,
   factorMatrix,
   gramMatrix,
@@ -97,23 +99,41 @@ function element(base: usize, i: i32): f64 {
 
 /** Matern correlation with nu = 5/2 at distance r, in lengths. */
 export function matern52(r: f64): f64 {
-  const x = SQRT5 * r;
-  return (1.0 + x + (x * x) / 3.0) * Math.exp(-x);
+  return f64x2.extract_lane(maternPair(f64x2.splat(r)), 0);
 }
 
+function maternPair(r: v128): v128 {
+  const x = f64x2.mul(f64x2.splat(SQRT5), r);
+  const third = f64x2.mul(f64x2.mul(x, x), f64x2.splat(1.0 / 3.0));
+  const power = exponential(f64x2.neg(f64x2.pmin(x, f64x2.splat(FAR))));
+  return f64x2.mul(f64x2.add(f64x2.add(f64x2.splat(1.0), x), third), power);
+}
+/** From here on a Matern correlation is nothing. */
+const FAR: f64 = 700.0;
+
 /**
- * Covariance of two requests.
- * @param inner     <z, z'>
- * @param distance2 |z - z'|^2
- * @param lag       runs between them
+ * Covariances of one request with others, but for the drift.
+ * @param inner     f64[n], <z, z'>
+ * @param distance2 f64[n], |z - z'|^2
+ * @param out       f64[n], written up to the next even place; may be `inner`
  */
-function covariance(shape: i32, inner: f64, distance2: f64, lag: i32): f64 {
-  let k = 1.0 + element(LINEAR, shape) * inner + element(QUADRATIC, shape) * inner * inner;
-  const matern = element(MATERN, shape);
-  if (matern > 0.0) k += matern * matern52(Math.sqrt(max(distance2, 0.0)) / element(LENGTH, shape));
-  const drift = element(DRIFT, shape);
-  if (drift > 0.0) k += drift * element(decay, lag);
-  return k;
+function covariances(n: i32, shape: i32, inner: usize, distance2: usize, out: usize): void {
+  const one = f64x2.splat(1.0);
+  const linear = f64x2.splat(element(LINEAR, shape));
+  const quadratic = f64x2.splat(element(QUADRATIC, shape));
+  for (let at: usize = 0; at < (<usize>n) << 3; at += 16) {
+    const x = v128.load(inner + at);
+    const bend = f64x2.mul(f64x2.mul(quadratic, x), x);
+    v128.store(out + at, f64x2.add(f64x2.add(one, f64x2.mul(linear, x)), bend));
+  }
+  if (element(MATERN, shape) === 0.0) return;
+  const matern = f64x2.splat(element(MATERN, shape));
+  const length = f64x2.splat(1.0 / element(LENGTH, shape));
+  for (let at: usize = 0; at < (<usize>n) << 3; at += 16) {
+    const distance = f64x2.sqrt(f64x2.pmax(v128.load(distance2 + at), f64x2.splat(0.0)));
+    const near = f64x2.mul(matern, maternPair(f64x2.mul(distance, length)));
+    v128.store(out + at, f64x2.add(v128.load(out + at), near));
+  }
 }
 const decay = memory.data(520); // f64[RUNS_MAX + 1], exp(-lag / DRIFT_RUNS)
 
@@ -191,17 +211,19 @@ function fillGram(p: usize, n: i32): void {
 }
 
 function fillKernel(p: usize, n: i32, shape: i32): void {
-  const gram = gramMatrix();
-  const kernel = kernelMatrix();
+  const drift = element(DRIFT, shape);
   for (let i = 0; i < n; ++i) {
-    const own = element(gram + <usize>i * LINE, i);
+    const inner = gramMatrix() + <usize>i * LINE;
+    const row = kernelMatrix() + <usize>i * LINE;
+    const own = element(inner, i);
     for (let j = 0; j <= i; ++j) {
-      const inner = element(gram + <usize>i * LINE, j);
-      const distance2 = own + element(gram + <usize>j * LINE, j) - 2.0 * inner;
-      store<f64>(
-        kernel + <usize>i * LINE + ((<usize>j) << 3),
-        covariance(shape, inner, distance2, abs(behind(p, i) - behind(p, j))),
-      );
+      store<f64>(vector(APART) + ((<usize>j) << 3), own + element(p + W_NORM, j) - 2.0 * element(inner, j));
+    }
+    covariances(i + 1, shape, inner, vector(APART), row);
+    if (drift === 0.0) continue;
+    for (let j = 0; j <= i; ++j) {
+      const lag = abs(behind(p, i) - behind(p, j));
+      store<f64>(row + ((<usize>j) << 3), element(row, j) + drift * element(decay, lag));
     }
   }
 }
@@ -230,6 +252,7 @@ function invertMasked(n: i32, noise: f64, mask: u64, inverse: usize): void {
 const AGES: i32 = 0;
 const DIAGONAL: i32 = 1; // of Kinv
 const ALPHA: i32 = 2;
+const APART: i32 = 3; //    squared distances of one run from those before it
 const CENTRED: i32 = 4; //  and the next OUTPUTS - 1: y - mean, zero where missing
 
 function diagonal(n: i32, inverse: usize): void {
@@ -480,14 +503,25 @@ function correlations(p: usize, n: i32, shape: i32): usize {
   const k = vector(CORRELATION + shape);
   if (load<u8>(shapeFilled + <usize>shape) === 1) return k;
   store<u8>(shapeFilled + <usize>shape, 1);
-  memory.fill(k, 0, LINE);
-  for (let i = 0; i < n; ++i) {
-    store<f64>(
-      k + ((<usize>i) << 3),
-      covariance(shape, element(vector(INNER), i), element(vector(DISTANCE), i), behind(p, i) + 1),
-    );
+  covariances(n, shape, vector(INNER), vector(DISTANCE), k);
+  const drift = element(DRIFT, shape);
+  for (let i = 0; drift > 0.0 && i < n; ++i) {
+    store<f64>(k + ((<usize>i) << 3), element(k, i) + drift * element(decay, behind(p, i) + 1));
   }
+  for (let i = n; i % BAND > 0; ++i) store<f64>(k + ((<usize>i) << 3), 0.0);
   return k;
+}
+
+/** Covariance of the request with itself. */
+function priorOf(shape: i32): f64 {
+  const own = load<f64>(ownInner);
+  return (
+    1.0 +
+    element(LINEAR, shape) * own +
+    element(QUADRATIC, shape) * own * own +
+    element(MATERN, shape) +
+    element(DRIFT, shape)
+  );
 }
 
 /** |Linv k|^2: how much of the request's variance the runs explain. */
@@ -512,7 +546,7 @@ export function predict(p: usize, output: i32): i32 {
   const shape = candidate / NOISES;
   const k = correlations(p, n, shape);
   const s2 = load<f64>(param + P_S2);
-  const prior = covariance(shape, load<f64>(ownInner), 0.0, 0);
+  const prior = priorOf(shape);
   const rest = prior - explainedBy(p, n, <i32>load<f64>(param + P_OWNER), k);
   location = load<f64>(param + P_MEAN) + dot(p + W_ALPHA + <usize>output * LINE, k, n);
   latent = s2 * max(rest, 1e-9);

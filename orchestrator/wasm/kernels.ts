@@ -24,6 +24,15 @@ export interface KernelExports {
   factor(n: number, a: number, l: number): void;
   invertLower(n: number, l: number, inverse: number): void;
   mixQuantiles(a: number, b: number, weight: number, out: number): void;
+  exponentials(
+    n: number,
+    x: number,
+    least: number,
+    most: number,
+    one: number,
+    scale: number,
+    out: number,
+  ): void;
   matern52(r: number): number;
   normalCdf(z: number): number;
   normalQuantile(p: number): number;

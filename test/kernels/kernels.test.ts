@@ -74,6 +74,31 @@ t.test('Matern 5/2 by hand', async (t) => {
   t.ok(Math.abs(kernels.call.matern52(r) - 7 / 3 / Math.E) < 1e-15);
 });
 
+t.test('two exponentials at once are those of JavaScript', async (t) => {
+  const [x, out] = [0, 1].map((i) => kernels.view(kernels.call.scratchAt(i), LD)) as [
+    Float64Array,
+    Float64Array,
+  ];
+  const call = (least: number, most: number, one: number, scale: number) =>
+    kernels.call.exponentials(LD, x.byteOffset, least, most, one, scale, out.byteOffset);
+  const random = randomFrom(SEED + 4);
+  let worst = 0;
+  for (let round = 0; round < 200; round += 1) {
+    x.set(Array.from({ length: LD }, () => (random() - 0.5) * (round % 2 === 0 ? 1400 : 2)));
+    call(-700, 700, 0, 1);
+    out.forEach((y, i) => {
+      const expected = Math.exp(x[i] as number);
+      worst = Math.max(worst, Math.abs(y - expected) / expected);
+    });
+  }
+  t.ok(worst < 1e-15, `worst relative difference ${worst}; each is within a rounding or two`);
+  x.set(Array.from({ length: LD }, (_, i) => i - 2));
+  call(0, 3, 1, 10); // 10 (exp(x within [0, 3]) - 1)
+  t.strictSame([...out.subarray(0, 3)], [0, 0, 0], 'nothing of nothing, exactly');
+  t.equal(out[5], out[LD - 1]);
+  t.ok(Math.abs((out[5] as number) / (10 * Math.expm1(3)) - 1) < 1e-15);
+});
+
 t.test('distribution functions against published tables', async (t) => {
   for (const { p, z } of [
     { p: 0.5, z: 0 },
