@@ -3,8 +3,10 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { SeriesSet } from '../../models/data/series-set.ts';
 import { intervalsOf, ratioInterval } from '../../models/evaluate/bootstrap.ts';
 import { type Evaluation, type EvaluationPlan, Evaluator } from '../../models/evaluate/evaluate.ts';
+import { FanCollector } from '../../models/evaluate/fans.ts';
 import { hardestOf } from '../../models/evaluate/hardest.ts';
 import { BASELINES } from '../../models/evaluate/naive.ts';
+import { evaluationReport } from '../../models/report/evaluation-report.ts';
 import { Random } from '../../models/train/random.ts';
 import { type EvaluationFindings, evaluationDocument, evaluationText } from './evaluation-answer.ts';
 import {
@@ -18,6 +20,7 @@ import { type Io, printAnswer } from './io.ts';
 import { Progress } from './progress.ts';
 import { parseCount } from './quantities.ts';
 import { type GridQuestion, gridder } from './set-grid.ts';
+import { checkPlace, writeWhole } from './whole-file.ts';
 
 interface EvaluateOptions extends GridQuestion, SourceQuestion {
   readonly data: string;
@@ -25,6 +28,7 @@ interface EvaluateOptions extends GridQuestion, SourceQuestion {
   readonly windows: number;
   readonly season: number;
   readonly reference: readonly Reference[];
+  readonly report?: string;
   readonly json?: boolean;
 }
 
@@ -78,6 +82,7 @@ export function evaluateCommand(io: Io): Command {
         .argParser(parseReferences)
         .default([...BASELINES], BASELINES.join(',')),
     )
+    .option('--report <file>', 'write what was found as one HTML file')
     .option('--json', 'print exactly one JSON document on stdout')
     .addHelpText(
       'after',
@@ -116,15 +121,21 @@ function parseStep(text: string): number {
 
 async function evaluate(io: Io, options: EvaluateOptions): Promise<void> {
   const began = performance.now();
+  if (options.report !== undefined) checkPlace(options.report);
   const source = await sourceOf(io, options);
   const references = await referenceSources(options.reference, options);
   const set = await SeriesSet.open(resolve(options.data));
   try {
     const toGrid = gridder(set, options);
     const plan: EvaluationPlan = options;
-    const evaluators = [source, ...references].map((one) => new Evaluator(one, plan));
     if (io.errIsTerminal) io.err(`reading ${options.data}\n`);
     const { count, series } = await set.read(toGrid.columns);
+    const collector = new FanCollector(plan.metrics, count);
+    const watch = options.report === undefined ? undefined : collector.watch.bind(collector);
+    const evaluators = [
+      new Evaluator(source, plan, watch),
+      ...references.map((one) => new Evaluator(one, plan)),
+    ];
     const progress = new Progress(io);
     let done = 0;
     for await (const rows of series) {
@@ -156,6 +167,10 @@ async function evaluate(io: Io, options: EvaluateOptions): Promise<void> {
       })),
       seconds: (performance.now() - began) / 1000,
     };
+    if (options.report !== undefined) {
+      const story = { ...found, madeAt: new Date().toISOString(), fans: collector.fans };
+      io.err(`report: ${await writeWhole(options.report, evaluationReport(story))}\n`);
+    }
     printAnswer(io, options.json, { document: evaluationDocument(found), text: evaluationText(found) });
   } finally {
     set.close();

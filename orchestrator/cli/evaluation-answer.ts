@@ -13,7 +13,7 @@ import { facts, table } from './table.ts';
 /** A forecaster beside the one that was scored. */
 export interface ReferenceRow {
   readonly name: string;
-  readonly scores: Scores;
+  readonly scores: Evaluation;
   /** CRPS of the one that was scored in units of this one's, on the same series. */
   readonly ratio: Interval;
 }

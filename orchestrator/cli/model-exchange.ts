@@ -1,18 +1,18 @@
 import { createHash } from 'node:crypto';
-import { readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { basename, join, resolve } from 'node:path';
+import { readFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { saveModel } from '../../models/files/model-file.ts';
 import { readOnnx } from '../../models/files/onnx-reader.ts';
 import { writeOnnx } from '../../models/files/onnx-writer.ts';
 import { NOT_EXPORTED, recurrentPart, withRecurrentPart } from '../../models/files/series-onnx.ts';
 import { Random } from '../../models/train/random.ts';
 import { startingModel } from '../../models/train/starting-model.ts';
-import { AllocatorError } from '../core/errors.ts';
 import { SeriesKernels } from '../wasm/series.ts';
 import { TrainingKernels } from '../wasm/training.ts';
 import { type Io, printAnswer } from './io.ts';
 import { checkedName, loadModel, modelFolder, partsOf } from './model-folder.ts';
 import { facts } from './table.ts';
+import { unusable, writeWhole } from './whole-file.ts';
 
 interface ExchangeOptions {
   readonly models?: string;
@@ -28,15 +28,7 @@ export async function exportModel(
   const kernels = await SeriesKernels.load();
   const { manifest, weights } = await loadModel(io, kernels, name, models);
   const file = writeOnnx(recurrentPart(weights, partsOf(kernels)));
-  const path = resolve(onnx);
-  const draft = `${path}.${process.pid}`;
-  try {
-    await writeFile(draft, file);
-    await rename(draft, path);
-  } catch (cause) {
-    await rm(draft, { force: true });
-    throw unusable(`${path} cannot be written`, cause);
-  }
+  const path = await writeWhole(onnx, file);
   const { inputs, hidden, knotSteps, groups } = kernels;
   const model = `${manifest.name}@${manifest.version}`;
   printAnswer(io, json, {
@@ -94,9 +86,4 @@ export async function importModel(
       ['as before training', 'how far the record of an expert moves its logit'],
     ]),
   });
-}
-
-function unusable(message: string, cause: unknown): AllocatorError {
-  const reason = cause instanceof Error ? `: ${cause.message}` : '';
-  return new AllocatorError('INVALID_REQUEST', `${message}${reason}`, {}, { cause });
 }

@@ -2,6 +2,7 @@ import { join, resolve } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { kindOfSet } from '../../models/data/series-set.ts';
 import { saveModel } from '../../models/files/model-file.ts';
+import { trainingReport } from '../../models/report/training-report.ts';
 import { type TrainingResult, train } from '../../models/train/train.ts';
 import { type Io, printAnswer } from './io.ts';
 import { checkedName, lossText, modelFolder, partsOf } from './model-folder.ts';
@@ -9,6 +10,7 @@ import { Progress } from './progress.ts';
 import { parseCount } from './quantities.ts';
 import { facts } from './table.ts';
 import { TrainingCheckpoint } from './training-checkpoint.ts';
+import { checkPlace, writeWhole } from './whole-file.ts';
 
 interface TrainOptions {
   readonly data: readonly string[];
@@ -17,6 +19,7 @@ interface TrainOptions {
   readonly seed: number;
   readonly out: string;
   readonly resume?: boolean;
+  readonly report?: string;
   readonly models?: string;
   readonly json?: boolean;
 }
@@ -38,6 +41,7 @@ export function trainCommand(io: Io): Command {
     )
     .option('--seed <n>', 'the same seed and sets give the same weights', parseSeed, 1)
     .option('--resume', 'go on where a training of this name was stopped, with the same sets and options')
+    .option('--report <file>', 'write what was learned as one HTML file')
     .option('--models <folder>', "where trained models are kept (default: the user's data folder)")
     .option('--json', 'print exactly one JSON document on stdout')
     .addHelpText(
@@ -66,6 +70,7 @@ function parseSeed(text: string): number {
 async function run(io: Io, options: TrainOptions): Promise<void> {
   const began = performance.now();
   const name = checkedName(options.out);
+  if (options.report !== undefined) checkPlace(options.report);
   const all = options.data.map((folder) => resolve(folder));
   // Requests teach the service's own forecaster as they come; this model is of series.
   const folders = all.filter((folder) => !kindOfSet(folder).endsWith('requests'));
@@ -84,11 +89,12 @@ async function run(io: Io, options: TrainOptions): Promise<void> {
     if (io.signal.aborted) checkpoint.tellStopped();
   });
   const parts = partsOf(result.kernels);
+  const createdAt = new Date().toISOString();
   const { path, version } = await saveModel(
     home,
     {
       name,
-      createdAt: new Date().toISOString(),
+      createdAt,
       ...parts,
       data: result.sets,
       dataSha256: result.dataSha256,
@@ -103,6 +109,12 @@ async function run(io: Io, options: TrainOptions): Promise<void> {
   );
   await checkpoint.remove();
   const seconds = (performance.now() - began) / 1000;
+  if (options.report !== undefined) {
+    const { seed, untilStep } = options;
+    const until = untilStep === undefined ? {} : { untilStep };
+    const found = { model: `${name}@${version}`, madeAt: createdAt, seed, seconds, ...until, ...result };
+    io.err(`report: ${await writeWhole(options.report, trainingReport(found))}\n`);
+  }
   printAnswer(io, options.json, {
     document: trainingDocument(name, version, path, result, seconds),
     text: trainingText(name, version, path, result, seconds),

@@ -33,6 +33,7 @@ Options:
                        "seasonal-naive", "last-value")
   --reference <names>  what stands beside it, by commas: seasonal-naive,
                        last-value, experts (default: seasonal-naive,last-value)
+  --report <file>      write what was found as one HTML file
   --json               print exactly one JSON document on stdout
   -h, --help           display help for command
 
