@@ -60,17 +60,19 @@ export function ratioInterval(
   );
 }
 
-/** What a statistic gives on each resample. @param statistic of how often each of `size` was drawn; valid during the call */
+/** What a statistic gives on each resample. @param statistic of how often each of `size` was drawn */
 export function resample<T>(size: number, random: () => number, statistic: (counts: Uint32Array) => T): T[] {
+  return Array.from({ length: RESAMPLES }, () => statistic(drawCounts(size, random)));
+}
+
+/** How often each of `size` is drawn in as many draws with replacement. */
+export function drawCounts(size: number, random: () => number): Uint32Array {
   const counts = new Uint32Array(size);
-  return Array.from({ length: RESAMPLES }, () => {
-    counts.fill(0);
-    for (let i = 0; i < size; i += 1) {
-      const drawn = Math.floor(random() * size);
-      counts[drawn] = (counts[drawn] as number) + 1;
-    }
-    return statistic(counts);
-  });
+  for (let i = 0; i < size; i += 1) {
+    const drawn = Math.floor(random() * size);
+    counts[drawn] = (counts[drawn] as number) + 1;
+  }
+  return counts;
 }
 
 /** The middle INTERVAL_LEVEL of the values, by nearest rank. Values that are not finite are left out. */

@@ -108,8 +108,8 @@ export async function readCurriculum(
   return { lessons, sets, shareOf, sha256: hash.digest('hex') };
 }
 
-/** A day, where it is a whole number of bins and not too many. */
-function seasonOf(stepS: number): number {
+/** A day, where it is a whole number of bins and not too many; else 0. */
+export function seasonOf(stepS: number): number {
   const bins = DAY_S / stepS;
   return Number.isInteger(bins) && bins <= SEASON_MAX ? bins : 0;
 }

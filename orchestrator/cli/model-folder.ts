@@ -1,5 +1,6 @@
 import { homedir } from 'node:os';
 import { join, resolve, sep } from 'node:path';
+import { servedVersion } from '../../models/files/current-version.ts';
 import { type ModelParts, readModel, type SavedModel, versionsIn } from '../../models/files/model-file.ts';
 import { AllocatorError } from '../core/errors.ts';
 import { packagePath } from '../package-path.ts';
@@ -38,7 +39,7 @@ export function partsOf({ inputs, hidden, groups, groupRow, knotSteps }: SeriesK
 }
 
 /**
- * Folder of a model's version: NAME or NAME@VERSION, the newest one when none is named; or a path to one.
+ * Folder of a model's version: NAME or NAME@VERSION, the one that serves when none is named; or a path to one.
  * The user's own models go before those that ship.
  * @throws {AllocatorError} INVALID_REQUEST when there is none
  */
@@ -48,8 +49,11 @@ export async function findModel(io: Io, name: string, folder?: string): Promise<
   checkedName(plain);
   const homes = [modelFolder(io, folder), shippedFolder()];
   for (const home of homes) {
-    const versions = await versionsIn(join(home, plain));
-    const wanted = version === undefined ? versions.at(-1) : versions.find((v) => String(v) === version);
+    const folder = join(home, plain);
+    const wanted =
+      version === undefined
+        ? await servedVersion(folder)
+        : (await versionsIn(folder)).find((v) => String(v) === version);
     if (wanted !== undefined) return join(home, plain, String(wanted));
   }
   throw new AllocatorError('INVALID_REQUEST', `there is no model ${name} in ${homes.join(' or ')}`);

@@ -1,11 +1,15 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Command } from 'commander';
+import { servedVersion } from '../../models/files/current-version.ts';
 import { type ModelManifest, readManifest, versionsIn } from '../../models/files/model-file.ts';
 import { SeriesKernels } from '../wasm/series.ts';
 import { type Io, printAnswer } from './io.ts';
 import { exportModel, importModel } from './model-exchange.ts';
 import { findModel, loadModel, lossText, modelFolder, shippedFolder } from './model-folder.ts';
+import { type PromotionOptions, promoteModel } from './model-promotion.ts';
+import { parseCount } from './quantities.ts';
+import { parseFolders } from './set-folders.ts';
 import { facts, table } from './table.ts';
 
 interface ModelOptions {
@@ -15,7 +19,7 @@ interface ModelOptions {
 
 /** `foreshade model`: what trained models there are, and whether they are whole. */
 export function modelCommand(io: Io): Command {
-  const command = new Command('model').description('List, show, verify and exchange trained models');
+  const command = new Command('model').description('List, show, verify, exchange and promote trained models');
   const add = (usage: string, description: string): Command =>
     command
       .command(usage)
@@ -35,25 +39,51 @@ export function modelCommand(io: Io): Command {
   add('import <file>', 'make a model of an LSTM and linear head that were trained elsewhere, an ONNX file')
     .requiredOption('--out <name>', 'name of the model; a name that exists gets its next version')
     .action((file: string, options: ModelOptions & { out: string }) => importModel(io, file, options));
+  add(
+    'promote <name@version>',
+    'let a version serve if it is better than the one that does, on what was held back',
+  )
+    .requiredOption('--data <folders>', 'series sets to judge on, by commas', parseFolders)
+    .option('--horizon <steps>', 'steps forecast at each origin', parseCount, 48)
+    .option('--windows <count>', 'the last so many horizons of each series', parseCount, 8)
+    .action((name: string, options: PromotionOptions) => promoteModel(io, name, options));
   return command;
 }
 
+interface ListedModel {
+  readonly name: string;
+  readonly version: number;
+  readonly created_at: string;
+  readonly sets: readonly string[];
+  readonly path: string;
+  /** It is the one that is meant when no version is named. */
+  readonly serves: boolean;
+}
+
 async function list(io: Io, { models, json }: ModelOptions): Promise<void> {
-  const found: { name: string; version: number; created_at: string; sets: string[]; path: string }[] = [];
+  const found: ListedModel[] = [];
   for (const home of [modelFolder(io, models), shippedFolder()]) {
     const names = await readdir(home).catch(() => []);
     for (const name of names.sort()) {
-      for (const version of await versionsIn(join(home, name))) {
+      const versions = await versionsIn(join(home, name));
+      const serves = versions.length === 0 ? undefined : await servedVersion(join(home, name));
+      for (const version of versions) {
         const path = join(home, name, String(version));
         const { createdAt, data } = await readManifest(path);
-        found.push({ name, version, created_at: createdAt, sets: data.map((set) => set.name), path });
+        const sets = data.map((set) => set.name);
+        found.push({ name, version, created_at: createdAt, sets, path, serves: version === serves });
       }
     }
   }
-  const rows = found.map((m) => [`${m.name}@${m.version}`, m.created_at, m.sets.join(', ')]);
+  const rows = found.map((m) => [
+    `${m.name}@${m.version}`,
+    m.serves ? 'serves' : '',
+    m.created_at,
+    m.sets.join(', '),
+  ]);
   printAnswer(io, json, {
     document: { models: found },
-    text: rows.length === 0 ? 'there is no model' : table(['model', 'made at', 'trained on'], rows),
+    text: rows.length === 0 ? 'there is no model' : table(['model', '', 'made at', 'trained on'], rows),
   });
 }
 

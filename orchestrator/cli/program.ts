@@ -59,7 +59,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     load: async (io) => (await import('./demo.ts')).demoCommand(io),
   },
   model: {
-    summary: 'list, show, verify and exchange trained models',
+    summary: 'list, show, verify, exchange and promote trained models',
     load: async (io) => (await import('./model.ts')).modelCommand(io),
   },
   detect: {

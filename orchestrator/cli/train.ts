@@ -1,6 +1,7 @@
 import { join, resolve } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { kindOfSet } from '../../models/data/series-set.ts';
+import { servedVersion } from '../../models/files/current-version.ts';
 import { saveModel } from '../../models/files/model-file.ts';
 import { trainingReport } from '../../models/report/training-report.ts';
 import { type TrainingResult, train } from '../../models/train/train.ts';
@@ -8,6 +9,7 @@ import { type Io, printAnswer } from './io.ts';
 import { checkedName, lossText, modelFolder, partsOf } from './model-folder.ts';
 import { Progress } from './progress.ts';
 import { parseCount } from './quantities.ts';
+import { parseFolders } from './set-folders.ts';
 import { facts } from './table.ts';
 import { TrainingCheckpoint } from './training-checkpoint.ts';
 import { checkPlace, writeWhole } from './whole-file.ts';
@@ -52,12 +54,6 @@ Examples:
   $ foreshade evaluate --model ours --data sets/other --metrics cpu --horizon 48 --windows 18 --season 288`,
     )
     .action(async (options: TrainOptions) => await run(io, options));
-}
-
-function parseFolders(text: string): string[] {
-  const folders = text.split(',').map((folder) => folder.trim());
-  if (folders.includes('')) throw new InvalidArgumentError('It is a list of folders, by commas.');
-  return folders;
 }
 
 function parseSeed(text: string): number {
@@ -108,6 +104,9 @@ async function run(io: Io, options: TrainOptions): Promise<void> {
     result.weights,
   );
   await checkpoint.remove();
+  const serves = await servedVersion(home);
+  if (serves !== version)
+    io.err(`${name}@${serves} goes on serving: see foreshade model promote ${name}@${version}\n`);
   const seconds = (performance.now() - began) / 1000;
   if (options.report !== undefined) {
     const { seed, untilStep } = options;

@@ -11,6 +11,7 @@ import { runCaptured } from '../run-cli.ts';
 
 const SEED = 77;
 t.comment(`seed ${SEED}`);
+t.setTimeout(240_000); // half a dozen trainings, on a machine that others use
 const root = t.testdir();
 const models = join(root, 'models');
 
@@ -29,7 +30,7 @@ function newSet(name: string, seed: number): string {
   return folder;
 }
 
-const EPOCHS = 5;
+const EPOCHS = 4;
 const set = newSet('set', SEED);
 const argsFor = (name: string, ...more: string[]): string[] => [
   'train', '--data', set, '--out', name, '--epochs', String(EPOCHS), '--models', models, '--json', ...more,
