@@ -68,8 +68,3 @@ export async function loadModel(
 ): Promise<SavedModel> {
   return await readModel(await findModel(io, name, folder), partsOf(kernels));
 }
-
-/** @param loss in units of the pool's before training; absent: nobody told */
-export function lossText(loss: number | undefined): string | undefined {
-  return loss === undefined ? undefined : `${((1 - loss) * 100).toFixed(2)} % below the pool before training`;
-}

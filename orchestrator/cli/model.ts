@@ -1,16 +1,17 @@
 import { readdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Command } from 'commander';
 import { servedVersion } from '../../models/files/current-version.ts';
-import { type ModelManifest, readManifest, versionsIn } from '../../models/files/model-file.ts';
+import { readManifest, versionsIn } from '../../models/files/model-file.ts';
 import { SeriesKernels } from '../wasm/series.ts';
 import { type Io, printAnswer } from './io.ts';
+import { cardDocument, cardText } from './model-card.ts';
 import { exportModel, importModel } from './model-exchange.ts';
-import { findModel, loadModel, lossText, modelFolder, shippedFolder } from './model-folder.ts';
+import { findModel, loadModel, modelFolder, shippedFolder } from './model-folder.ts';
 import { type PromotionOptions, promoteModel } from './model-promotion.ts';
 import { parseCount } from './quantities.ts';
 import { parseFolders } from './set-folders.ts';
-import { facts, table } from './table.ts';
+import { table } from './table.ts';
 
 interface ModelOptions {
   readonly models?: string;
@@ -27,9 +28,10 @@ export function modelCommand(io: Io): Command {
       .option('--models <folder>', "where trained models are kept (default: the user's data folder)")
       .option('--json', 'print exactly one JSON document on stdout');
   add('ls', 'the models there are, version by version').action((options: ModelOptions) => list(io, options));
-  add('show <name>', 'what a model was trained on, and its losses; NAME or NAME@VERSION').action(
-    (name: string, options: ModelOptions) => show(io, name, options),
-  );
+  add(
+    'show <name>',
+    "a model's card: data and licences, scores with and without its LSTM, limits; NAME or NAME@VERSION",
+  ).action((name: string, options: ModelOptions) => show(io, name, options));
   add('verify <name>', "check a model's files: checksum, shapes, every number").action(
     (name: string, options: ModelOptions) => verify(io, name, options),
   );
@@ -90,25 +92,11 @@ async function list(io: Io, { models, json }: ModelOptions): Promise<void> {
 async function show(io: Io, name: string, { models, json }: ModelOptions): Promise<void> {
   const path = await findModel(io, name, models);
   const manifest = await readManifest(path);
-  printAnswer(io, json, { document: manifest, text: cardOf(manifest, path) });
-}
-
-function cardOf(manifest: ModelManifest, path: string): string {
-  return facts([
-    ['model', `${manifest.name}@${manifest.version}, made at ${manifest.createdAt}`],
-    ['kept in', path],
-    ['shape', `${manifest.inputs} inputs, hidden ${manifest.hidden}, ${manifest.groups} experts`],
-    ['horizons', `${manifest.knots.join(', ')} steps`],
-    ...manifest.data.map((set, i): [string, string | undefined] => [
-      i === 0 ? 'trained on' : '',
-      `${set.name}: ${set.series.toLocaleString('en-US')} series, ${set.bins.toLocaleString('en-US')} steps (${set.licence})`,
-    ]),
-    ['epochs, seed', manifest.epochs === undefined ? undefined : `${manifest.epochs}, ${manifest.seed}`],
-    ['imported from', manifest.imported?.file],
-    ['held-back loss', lossText(manifest.heldBackLoss)],
-    ['without its recurrent part', lossText(manifest.heldBackLossNoLstm)],
-    ['checksum', manifest.sha256],
-  ]);
+  const serves = (await servedVersion(dirname(path))) === manifest.version;
+  printAnswer(io, json, {
+    document: cardDocument(manifest, serves),
+    text: cardText(manifest, path, serves),
+  });
 }
 
 async function verify(io: Io, name: string, { models, json }: ModelOptions): Promise<void> {
