@@ -5,6 +5,11 @@ import { dirname } from 'node:path';
 /** What a disk says that takes nothing now, and may later: it is full, its quota is, or it may only be read. */
 const UNWRITABLE: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EACCES', 'EPERM']);
 
+/** True for the failure of a disk on which there is no room. */
+export function isFull(cause: unknown): boolean {
+  return ['ENOSPC', 'EDQUOT'].includes((cause as NodeJS.ErrnoException).code ?? '');
+}
+
 /** True for the failure of a disk that takes nothing and may still be read. */
 export function isUnwritable(cause: unknown): boolean {
   return UNWRITABLE.has((cause as NodeJS.ErrnoException).code ?? '');

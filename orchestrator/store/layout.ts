@@ -3,6 +3,8 @@ import type { SealedFile, Tier } from './manifest.ts';
 
 /** Files and folders of a store. */
 export const MANIFEST_FILE = 'manifest.json';
+/** Holds nothing but room. */
+export const SPARE_FILE = 'spare-room';
 export const KEY_FILE = 'input-key';
 export const LOG_FOLDER = 'log';
 export const SEALED_FOLDER = 'parquet';

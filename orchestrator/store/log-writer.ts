@@ -234,6 +234,11 @@ export class LogWriter implements RowQueue {
     return this.#nextSegment - 1;
   }
 
+  /** Do some work while nothing is written: what room there is on the disk is left to it. */
+  async hold(work: () => Promise<void>): Promise<void> {
+    await this.#exclusively(work);
+  }
+
   /** Write what waits, once more if the disk takes nothing, and end. Rows that could not be written are lost, and counted. */
   async close(): Promise<void> {
     if (this.#state === 'closed') return;

@@ -3,11 +3,12 @@ import { rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { type RetentionPolicy, ShadowError } from '../core/shadow.ts';
 import type { DatabaseLimits } from './database.ts';
+import { isFull } from './files.ts';
 import { LOG_FOLDER } from './layout.ts';
 import { listSegments, segmentName } from './log-segments.ts';
 import { type Manifest, publishManifest, readManifest, type SealedFile } from './manifest.ts';
-import { freeBytes } from './spare-room.ts';
-import { expired, mergesDue, rollUpsDue } from './upkeep.ts';
+import { freeBytes, giveSpareRoom, keepSpareRoom } from './spare-room.ts';
+import { expired, mergesDue, rollUpsDue, withoutDue } from './upkeep.ts';
 import { WorkerClient } from './worker-client.ts';
 
 /** Bytes of log that are sealed at once: what the worker has to hold in memory. */
@@ -19,6 +20,10 @@ export interface MaintenanceOptions {
   readonly retention: RetentionPolicy;
   /** With less than this free, files are not merged or rolled up. */
   readonly freeBytesMin: number;
+  /** Make sure that the folder is ours. @throws whatever the disk says when it takes nothing */
+  readonly take: () => void;
+  /** Do some work while no rows are written. */
+  readonly hold: (work: () => Promise<void>) => Promise<void>;
   /** Close the segment being written, on `isWhole` only with all that waits. @returns the last closed one */
   readonly roll: (isWhole: boolean) => Promise<number>;
   /** False while a query may still open files that are no longer listed. */
@@ -41,29 +46,71 @@ export class Maintenance {
     this.#worker = new WorkerClient({ directory: options.directory, limits: options.limits, yields: true });
   }
 
-  /** Seal, merge, roll up, drop what is too old; finish an erasure that was cut off. */
+  /**
+   * Seal, merge, roll up, drop what is too old; finish an erasure that was cut off. What is too old is dropped also when the
+   * rest fails, and the rest is then tried once more: on a full disk that is what makes room.
+   */
   maintain(nowMs = Date.now()): Promise<void> {
     return this.#exclusively(async () => {
-      await this.#seal();
-      for (const tenant of readManifest(this.#directory).erasing) await this.#eraseTenant(tenant);
-      // Sealing and dropping make room; what follows needs some first.
-      const hasRoom = (await freeBytes(this.#directory)) > this.#options.freeBytesMin;
-      for (const files of hasRoom ? mergesDue(readManifest(this.#directory), nowMs) : []) {
-        const tier = files[0]?.tier ?? 'raw';
-        const made = await this.#worker.ask({ kind: 'merge', tier, files });
-        await this.#replace(files, made.files);
+      try {
+        await this.#tidy(nowMs);
+      } catch (cause) {
+        if (!(await this.#makeRoom(nowMs))) throw cause;
+        await this.#tidy(nowMs);
       }
-      for (const { tier, points, old } of hasRoom ? rollUpsDue(readManifest(this.#directory), nowMs) : []) {
-        const made = await this.#worker.ask({ kind: 'roll-up', tier, files: points });
-        const rows = points.reduce((sum, file) => sum + file.rows, 0);
-        await this.#replace(
-          old,
-          made.files.map((file) => ({ ...file, points: rows })),
-        );
+      // Without it the next full disk may have to be emptied by hand; that is no reason to fail now.
+      await keepSpareRoom(this.#directory).catch(() => {});
+    });
+  }
+
+  async #tidy(nowMs: number): Promise<void> {
+    this.#options.take();
+    await this.#seal();
+    for (const tenant of readManifest(this.#directory).erasing) await this.#eraseTenant(tenant);
+    // Sealing and dropping make room; what follows needs some first.
+    const hasRoom = (await freeBytes(this.#directory)) > this.#options.freeBytesMin;
+    for (const files of hasRoom ? mergesDue(readManifest(this.#directory), nowMs) : []) {
+      const tier = files[0]?.tier ?? 'raw';
+      const made = await this.#worker.ask({ kind: 'merge', tier, files });
+      await this.#replace(files, made.files);
+    }
+    for (const { tier, points, old } of hasRoom ? rollUpsDue(readManifest(this.#directory), nowMs) : []) {
+      const made = await this.#worker.ask({ kind: 'roll-up', tier, files: points });
+      const rows = points.reduce((sum, file) => sum + file.rows, 0);
+      await this.#replace(
+        old,
+        made.files.map((file) => ({ ...file, points: rows })),
+      );
+    }
+    await this.#replace(expired(readManifest(this.#directory), this.#options.retention, nowMs), []);
+    await this.#removeUnlisted();
+  }
+
+  /**
+   * Drop what is too old on a disk that may be full; points that still have to be rolled up only when nothing else can go.
+   * Even the list of what stays needs some room: it comes from what was kept for that.
+   * @returns true when anything was dropped
+   */
+  async #makeRoom(nowMs: number): Promise<boolean> {
+    const manifest = readManifest(this.#directory);
+    const old = expired(manifest, this.#options.retention, nowMs);
+    const rolledUp = withoutDue(old, rollUpsDue(manifest, nowMs));
+    const gone = rolledUp.length > 0 ? rolledUp : old;
+    if (gone.length === 0) return false;
+    await this.#options.hold(async () => {
+      const drop = async (): Promise<void> => {
+        this.#options.take();
+        await this.#replace(gone, []);
+      };
+      try {
+        await drop();
+      } catch (cause) {
+        if (!isFull(cause) || !giveSpareRoom(this.#directory)) throw cause;
+        await drop();
       }
-      await this.#replace(expired(readManifest(this.#directory), this.#options.retention, nowMs), []);
       await this.#removeUnlisted();
     });
+    return true;
   }
 
   importSet(set: string): Promise<number> {

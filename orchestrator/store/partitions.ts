@@ -73,12 +73,17 @@ export class PartitionWriter {
       const [rows = 0, fromMs = 0, toMs = 0] = (facts.getRowsJson()[0] ?? []).map(Number);
       if (rows === 0) return;
       const bytes = statSync(work).size;
-      await this.#place(work, path);
       this.files.push({ path, tier, day, host, rows, bytes, fromMs, toMs, schema: SCHEMA_VERSION });
+      await this.#place(work, path);
     } finally {
       // Also what a full disk cut off: it would keep the disk full.
       rmSync(work, { force: true });
     }
+  }
+
+  /** Remove what was written: nobody lists it. */
+  discard(): void {
+    for (const { path } of this.files.splice(0)) rmSync(join(this.#directory, path), { force: true });
   }
 
   async #place(work: string, path: string): Promise<void> {

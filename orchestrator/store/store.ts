@@ -86,6 +86,8 @@ export class DiskShadowStore implements ShadowStore {
       limits: this.#limits,
       retention: options.retention ?? {},
       freeBytesMin: options.freeBytesMin ?? 0,
+      take: () => void this.#access.take(),
+      hold: (work) => this.#writer.hold(work),
       roll: (isWhole) => this.#writer.roll(isWhole),
       mayRemove: () => !this.#reader.isBusy,
     });
@@ -207,8 +209,11 @@ export class DiskShadowStore implements ShadowStore {
   }
 
   async maintain(): Promise<void> {
-    this.#requireAccess();
-    await this.#maintenance.maintain();
+    try {
+      await this.#maintenance.maintain();
+    } catch (cause) {
+      throw unavailable(this.#directory, cause);
+    }
   }
 
   /** @returns rows that were imported @throws {ShadowError} SET_REFUSED, STORE_UNAVAILABLE */

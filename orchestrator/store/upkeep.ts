@@ -76,6 +76,12 @@ export function rollUpsDue(manifest: Manifest, nowMs: number): RollUpDue[] {
   });
 }
 
+/** Those of `files` that no roll-up is still to be made of. */
+export function withoutDue(files: readonly SealedFile[], due: readonly RollUpDue[]): SealedFile[] {
+  const points = new Set(due.flatMap(({ points }) => points.map(({ path }) => path)));
+  return files.filter(({ path }) => !points.has(path));
+}
+
 /** Files that are older than their tier is kept, and the oldest of the finest tiers while all together are too large. */
 export function expired(manifest: Manifest, policy: RetentionPolicy, nowMs: number): SealedFile[] {
   const ageOf: Readonly<Record<Tier, number | undefined>> = {

@@ -17,13 +17,26 @@ import type { Answers, Ask } from './worker-messages.ts';
 export class WorkerTasks {
   readonly #connection: DuckDBConnection;
   readonly #directory: string;
+  /** Of the task under way. */
+  #writers: PartitionWriter[] = [];
 
   constructor(connection: DuckDBConnection, directory: string) {
     this.#connection = connection;
     this.#directory = directory;
   }
 
+  /** A task that fails leaves no file: on a disk that is nearly full each try would take more of it. */
   async run(ask: Ask): Promise<Answers[Ask['kind']]> {
+    this.#writers = [];
+    try {
+      return await this.#do(ask);
+    } catch (cause) {
+      for (const writer of this.#writers) writer.discard();
+      throw cause;
+    }
+  }
+
+  async #do(ask: Ask): Promise<Answers[Ask['kind']]> {
     switch (ask.kind) {
       case 'seal':
         return await this.#seal(ask.through);
@@ -41,7 +54,9 @@ export class WorkerTasks {
   }
 
   #writer(purpose: 'seal' | 'keep'): PartitionWriter {
-    return new PartitionWriter(this.#connection, this.#directory, purpose);
+    const writer = new PartitionWriter(this.#connection, this.#directory, purpose);
+    this.#writers.push(writer);
+    return writer;
   }
 
   async #seal(through: number): Promise<Answers['seal']> {
