@@ -213,8 +213,9 @@ t.test('debug and release give the same bits over a whole life of learning', asy
       forecaster.observe(sampleOf('g', i, random));
       forecaster.learn(outcomeOf('g', 'w', hiddenWorkload.draw(random), random));
     }
-    const { peak, values, duration } = forecaster.forecast(requestOf('g', 'w', hiddenWorkload.draw(random)));
-    answers.push({ peak, values, duration });
+    const request = requestOf('g', 'w', hiddenWorkload.draw(random));
+    const { peak, values, duration, dependence } = forecaster.forecast(request);
+    answers.push({ peak, values, duration, dependence });
   }
   t.strictSame(answers[0], answers[1]);
 });
