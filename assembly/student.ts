@@ -79,12 +79,12 @@ function term(g: i32, z2: f64): f64 {
 export function studentQuantiles(centre: f64, deviation: f64, nu: f64, out: usize): void {
   const normal = io(I_NORMAL);
   const one = f64x2.splat(1.0);
-  const freedom = f64x2.splat(1.0 / nu);
+  const step = f64x2.splat(1.0 / nu);
   for (let at: usize = 0; at < (<usize>LEVELS) << 3; at += 16) {
-    let t = f64x2.mul(v128.load(terms + 3 * QUANTILES + at), freedom);
-    t = f64x2.mul(f64x2.add(v128.load(terms + 2 * QUANTILES + at), t), freedom);
-    t = f64x2.mul(f64x2.add(v128.load(terms + QUANTILES + at), t), freedom);
-    t = f64x2.mul(f64x2.add(v128.load(terms + at), t), freedom);
+    let t = f64x2.mul(v128.load(terms + 3 * QUANTILES + at), step);
+    t = f64x2.mul(f64x2.add(v128.load(terms + 2 * QUANTILES + at), t), step);
+    t = f64x2.mul(f64x2.add(v128.load(terms + QUANTILES + at), t), step);
+    t = f64x2.mul(f64x2.add(v128.load(terms + at), t), step);
     const quantile = f64x2.mul(v128.load(normal + at), f64x2.add(one, t));
     v128.store(out + at, f64x2.add(f64x2.splat(centre), f64x2.mul(f64x2.splat(deviation), quantile)));
   }
