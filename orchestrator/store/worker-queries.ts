@@ -9,6 +9,7 @@ import { heldInputKey } from './input-rules.ts';
 import { LOG_FOLDER, MANIFEST_FILE } from './layout.ts';
 import { LogTables } from './log-tables.ts';
 import { EMPTY, type Manifest, readManifest } from './manifest.ts';
+import { runPaced } from './pace.ts';
 import { createViews } from './views.ts';
 
 /** Bytes gathered before they are sent on. */
@@ -86,7 +87,7 @@ export class WorkerQueries {
   async query(sql: string, send: (piece: Uint8Array) => Promise<void>): Promise<{ rows: number }> {
     await this.#look();
     const prepared = await this.#prepare(sql);
-    const result = await prepared.stream();
+    const result = await runPaced(prepared.startStream());
     const stream = new ArrowStream(result);
     let pieces: Uint8Array[] = [stream.head];
     let bytes = stream.head.byteLength;

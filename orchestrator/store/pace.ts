@@ -1,0 +1,52 @@
+import { readFileSync } from 'node:fs';
+import { setImmediate, setTimeout as sleep } from 'node:timers/promises';
+import { type DuckDBPendingResult, DuckDBPendingResultState, type DuckDBResult } from '@duckdb/node-api';
+
+/** A parent that computes for more of the time than this is answering somebody. */
+const BUSY_FRACTION = 0.2;
+/** Rest for each stretch of work beside a busy parent: a tenth of the time is worked, so that nothing waits for ever. */
+const REST_PER_WORK = 9;
+const REST_MS_MAX = 1_000;
+/** Work that is done without rest: a light question is answered at once. */
+const GRACE_MS = 50;
+const NO_TASK_MS = 1;
+/** What the database's binding puts before the database's own words. */
+const PREFIX = 'Failure running pending result task: ';
+
+/**
+ * Run a statement task by task, and rest between tasks while the process that started this one computes. Priorities alone
+ * leave every processor busy, and a thread that wakes on a busy processor waits, whoever keeps it busy. Of a database with
+ * several threads only this one rests.
+ */
+export async function runPaced(pending: DuckDBPendingResult, parent = process.ppid): Promise<DuckDBResult> {
+  let workedMs = 0;
+  for (;;) {
+    const from = performance.now();
+    const parentFrom = computedMs(parent);
+    const state = nextTask(pending);
+    if (state === DuckDBPendingResultState.RESULT_READY) return await pending.getResult();
+    if (state === DuckDBPendingResultState.NO_TASKS_AVAILABLE) await sleep(NO_TASK_MS);
+    else await setImmediate(); // a caller that gives up is heard
+    const tookMs = performance.now() - from;
+    workedMs += tookMs;
+    const isBusy = computedMs(parent) - parentFrom > BUSY_FRACTION * tookMs;
+    if (isBusy && workedMs > GRACE_MS) await sleep(Math.min(REST_PER_WORK * tookMs, REST_MS_MAX));
+  }
+}
+
+function nextTask(pending: DuckDBPendingResult): DuckDBPendingResultState {
+  try {
+    return pending.runTask();
+  } catch (cause) {
+    throw new Error((cause as Error).message.replace(PREFIX, ''), { cause });
+  }
+}
+
+/** Time that a process's first thread has computed; 0 where the system does not tell. */
+function computedMs(pid: number): number {
+  try {
+    return Number(readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')[0]) / 1e6;
+  } catch {
+    return 0;
+  }
+}
