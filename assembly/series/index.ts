@@ -22,15 +22,16 @@ export function featuresAt(): usize {
 export function matrixAt(): usize {
   return layout.MATRIX;
 }
-export function meritAt(): usize {
-  return layout.MERIT;
+/** f32[KNOTS, GROUP_ROW] of a series: what its outcomes so far add to the experts' logits. */
+export function leanAt(slot: i32): usize {
+  return layout.seriesAt(slot) + layout.S_LEAN;
 }
 export function validAt(): usize {
   return layout.VALID;
 }
 /** Bytes of a series' whole state, from seriesAt(slot): what is paged out and back. */
-export function seriesBytes(): usize {
-  return layout.SERIES_BYTES;
+export function seriesBytes(slot: i32): usize {
+  return layout.isShort(layout.seriesAt(slot)) ? layout.SHORT_BYTES : layout.SERIES_BYTES;
 }
 export function seriesAt(slot: i32): usize {
   return layout.seriesAt(slot);
@@ -63,6 +64,11 @@ export function inputsSize(): i32 {
 export function hiddenSize(): i32 {
   return layout.HIDDEN;
 }
+/** Fits of the linear expert that a series of the long track keeps. */
+export function fitsSize(): i32 {
+  return layout.FITS;
+}
+/** Slots of each track: the long one's are [0, slotsSize), the short one's [slotsSize, 2 slotsSize). */
 export function slotsSize(): i32 {
   return layout.SLOTS;
 }

@@ -1,14 +1,13 @@
-// The linear expert: a ridge regression a knot on lags near the present, near the target one and two seasons before it,
+// The linear expert: a ridge regression for every other knot, on lags near the present, near the target one and two seasons before it,
 // and near the present a season before, all as differences from the last value (Zeng et al., "Are Transformers
 // Effective for Time Series Forecasting?", 2023, NLinear). Its distribution is its residuals around its point.
 import {
   FIT_ORIGINS,
-  KNOTS,
+  FITS,
   knotBelow,
   knotShare,
   knotStep,
   LINE,
-  locate,
   R_ERRORS,
   R_GRAM,
   R_MOMENT,
@@ -63,22 +62,28 @@ function regress(origin: i32, season: i32, step: i32): void {
   }
 }
 
-function coefficients(s: usize, knot: i32): usize {
-  return s + S_LINEAR + <usize>(knot * LINE_SIZE) * 4;
+function coefficients(s: usize, fit: i32): usize {
+  return s + S_LINEAR + <usize>(fit * LINE_SIZE) * 4;
 }
 
-function isFitted(s: usize, knot: i32): bool {
-  return ((load<i32>(s + S_FITTED) >> knot) & 1) === 1;
+function isFitted(s: usize, fit: i32): bool {
+  return ((load<i32>(s + S_FITTED) >> fit) & 1) === 1;
 }
 
-/** Point forecast of a step; NaN: no fit. Sets the place that residualAt reads. */
+// Place of the located step between fits, set by linearPoint().
+let fitBelow: i32 = 0;
+let fitShare: f32 = 0.0;
+
+/** Point forecast of the located step; NaN: no fit. Sets the place that residualAt reads. */
 export function linearPoint(s: usize, origin: i32, season: i32, step: i32): f32 {
-  locate(step);
-  if (!isFitted(s, knotBelow)) return NaN;
-  if (knotShare > 0.0 && !isFitted(s, knotBelow + 1)) return NaN;
+  const place = (<f32>knotBelow + knotShare) * <f32>0.5;
+  fitBelow = min(<i32>place, FITS - 1);
+  fitShare = fitBelow === FITS - 1 ? 0.0 : place - <f32>fitBelow;
+  if (!isFitted(s, fitBelow)) return NaN;
+  if (fitShare > 0.0 && !isFitted(s, fitBelow + 1)) return NaN;
   regress(origin, season, step);
-  const a = coefficients(s, knotBelow);
-  const b = coefficients(s, min(knotBelow + 1, KNOTS - 1));
+  const a = coefficients(s, fitBelow);
+  const b = coefficients(s, min(fitBelow + 1, FITS - 1));
   let below = 0.0;
   let above = 0.0;
   for (let i = 0; i < REGRESSORS; ++i) {
@@ -86,24 +91,25 @@ export function linearPoint(s: usize, origin: i32, season: i32, step: i32): f32 
     below += x * <f64>load<f32>(a + ((<usize>i) << 2));
     above += x * <f64>load<f32>(b + ((<usize>i) << 2));
   }
-  const share = <f64>knotShare;
+  const share = <f64>fitShare;
   return <f32>(line(origin - 1) + below * (1.0 - share) + (share > 0.0 ? above * share : 0.0));
 }
 
 /** Atom `i` of the residual at the step of the last linearPoint. */
 export function residualAt(s: usize, i: i32): f32 {
   const place = (<usize>(REGRESSORS + i)) << 2;
-  const below = load<f32>(coefficients(s, knotBelow) + place);
-  if (knotShare === 0.0) return below;
-  return below + (load<f32>(coefficients(s, knotBelow + 1) + place) - below) * knotShare;
+  const below = load<f32>(coefficients(s, fitBelow) + place);
+  if (fitShare === 0.0) return below;
+  return below + (load<f32>(coefficients(s, fitBelow + 1) + place) - below) * fitShare;
 }
 
 /**
- * Fit one knot to LINE: at most FIT_ORIGINS origins, evenly over the history.
+ * Fit to LINE: at most FIT_ORIGINS origins, evenly over the history.
  * @param count bins in LINE
+ * @param fit   in [0, FITS)
  */
-export function fitLinear(s: usize, count: i32, season: i32, knot: i32): void {
-  const step = knotStep(knot);
+export function fitLinear(s: usize, count: i32, season: i32, fit: i32): void {
+  const step = knotStep(2 * fit);
   const first = REACH + (season > 1 ? season : 0);
   const origins = count - step - first + 1;
   if (origins < ORIGINS_MIN) return;
@@ -116,7 +122,7 @@ export function fitLinear(s: usize, count: i32, season: i32, knot: i32): void {
     accumulate(line(origin - 1 + step) - line(origin - 1));
   }
   if (!solve()) return;
-  const out = coefficients(s, knot);
+  const out = coefficients(s, fit);
   for (let i = 0; i < REGRESSORS; ++i)
     store<f32>(out + ((<usize>i) << 2), <f32>load<f64>(R_MOMENT + ((<usize>i) << 3)));
   for (let n = 0; n < used; ++n) {
@@ -131,7 +137,7 @@ export function fitLinear(s: usize, count: i32, season: i32, knot: i32): void {
     const place = ((2 * i + 1) * used) / (2 * RESIDUALS);
     store<f32>(out + ((<usize>(REGRESSORS + i)) << 2), load<f32>(R_ERRORS + ((<usize>place) << 2)));
   }
-  store<i32>(s + S_FITTED, load<i32>(s + S_FITTED) | (1 << knot));
+  store<i32>(s + S_FITTED, load<i32>(s + S_FITTED) | (1 << fit));
 }
 
 /** Add R_ROW and its target to the normal equations, lower triangle. */

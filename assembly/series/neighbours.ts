@@ -1,13 +1,21 @@
 // The analog expert's search: stretches of the past that ended like the present one.
 //
-// A position's features are its last value, the mean of its last 8 and of its last 36 bins, each over its deviation;
-// every fourth position is looked at.
-import { LINE, NEAREST, NEAREST_DISTANCE, NEIGHBOURS, P_DISTANCE, P_FAR, P_LAST, P_NEAR } from './layout';
+// Every fourth position is looked at. Its features are its last value, the means of its last 4, 12 and 36 bins, and for how
+// long the series had gone without a jump, each over its deviation.
+import { FEATURE_ROWS, featureRow, LINE, NEAREST, NEAREST_DISTANCE, NEIGHBOURS, P_DISTANCE } from './layout';
 
 const STRIDE: i32 = 4;
-const NEAR_BLOCKS: i32 = 2;
+const LAST: i32 = 0;
+const BLOCK: i32 = 1;
+const NEAR: i32 = 2;
+const FAR: i32 = 3;
+const QUIET: i32 = 4;
+const NEAR_BLOCKS: i32 = 3;
 const FAR_BLOCKS: i32 = 9;
-const FAR_WEIGHT: f32 = 0.7;
+/** What a deviation in each feature weighs. */
+const WEIGHTS = memory.data<f32>([1.0, 1.0, 1.0, 0.7, 0.5]);
+/** A jump is a change of more than this share of the values' deviation. */
+const JUMP: f32 = 0.1;
 
 /**
  * Find the ends of the stretches before `origin` most like the one that ends there, into NEAREST, nearest first.
@@ -17,70 +25,98 @@ const FAR_WEIGHT: f32 = 0.7;
 export function findNeighbours(origin: i32): i32 {
   const blocks = origin / STRIDE;
   const first = origin - blocks * STRIDE;
-  const usable = blocks - FAR_BLOCKS; // positions with a full past, the present one not counted
-  if (usable < 1) return 0;
-  let near: f64 = 0.0;
-  let far: f64 = 0.0;
-  let s1: f64 = 0.0;
-  let s2: f64 = 0.0;
-  let s3: f64 = 0.0;
-  let q1: f64 = 0.0;
-  let q2: f64 = 0.0;
-  let q3: f64 = 0.0;
+  if (blocks <= FAR_BLOCKS) return 0; // no position but the present one has a full past
   const base = LINE + ((<usize>first) << 2);
-  for (let i = 0; i < blocks; ++i) {
-    const at = base + ((<usize>i) << 4);
-    const sum = blockSum(at);
-    near += sum;
-    far += sum;
-    if (i >= NEAR_BLOCKS) near -= blockSum(at - 16 * <usize>NEAR_BLOCKS);
-    if (i >= FAR_BLOCKS) far -= blockSum(at - 16 * <usize>FAR_BLOCKS);
-    const last = load<f32>(at + 12);
-    const place = (<usize>i) << 2;
-    store<f32>(P_LAST + place, last);
-    store<f32>(P_NEAR + place, <f32>near);
-    store<f32>(P_FAR + place, <f32>far);
-    const l = <f64>last;
-    s1 += l;
-    q1 += l * l;
-    s2 += near;
-    q2 += near * near;
-    s3 += far;
-    q3 += far * far;
-  }
-  const n = <f64>blocks;
-  const w1 = inverseDeviation(s1, q1, n);
-  const w2 = inverseDeviation(s2, q2, n);
-  const w3 = inverseDeviation(s3, q3, n) * FAR_WEIGHT;
-  distances(blocks, w1, w2, w3);
+  readLevels(base, blocks);
+  const inverse = inverseDeviation(LAST, blocks);
+  readQuiet(base, blocks, inverse > 0.0 ? JUMP / inverse : Infinity);
+  memory.fill(P_DISTANCE, 0, (<usize>blocks + 3) << 2);
+  for (let row = 0; row < FEATURE_ROWS; ++row) addDistance(row, blocks);
   return select(first, blocks);
 }
 
-function blockSum(at: usize): f64 {
-  const v = v128.load(at);
-  const pair = f32x4.add(v, v128.shuffle<f32>(v, v, 2, 3, 0, 1));
-  return <f64>f32x4.extract_lane(pair, 0) + <f64>f32x4.extract_lane(pair, 1);
+function feature(row: i32, block: i32): f32 {
+  return load<f32>(featureRow(row) + ((<usize>block) << 2));
+}
+function put(row: i32, block: i32, value: f32): void {
+  store<f32>(featureRow(row) + ((<usize>block) << 2), value);
 }
 
-function inverseDeviation(sum: f64, squares: f64, n: f64): f32 {
-  const mean = sum / n;
-  const variance = squares / n - mean * mean;
-  return variance > 1e-12 * (squares / n) ? <f32>(1.0 / Math.sqrt(variance)) : 0.0;
+/** Last value and means of every position; places behind the last one repeat it. */
+function readLevels(base: usize, blocks: i32): void {
+  let near: f64 = 0.0;
+  let far: f64 = 0.0;
+  for (let i = 0; i < blocks; ++i) {
+    const v = v128.load(base + ((<usize>i) << 4));
+    const pair = f32x4.add(v, v128.shuffle<f32>(v, v, 2, 3, 0, 1));
+    const sum = f32x4.extract_lane(pair, 0) + f32x4.extract_lane(pair, 1);
+    put(LAST, i, f32x4.extract_lane(v, 3));
+    put(BLOCK, i, sum);
+    near += <f64>sum;
+    far += <f64>sum;
+    if (i >= NEAR_BLOCKS) near -= <f64>feature(BLOCK, i - NEAR_BLOCKS);
+    if (i >= FAR_BLOCKS) far -= <f64>feature(BLOCK, i - FAR_BLOCKS);
+    put(NEAR, i, <f32>near);
+    put(FAR, i, <f32>far);
+  }
+  for (let row = LAST; row <= FAR; ++row) repeatLast(row, blocks);
 }
 
-function distances(blocks: i32, w1: f32, w2: f32, w3: f32): void {
-  const present = (<usize>(blocks - 1)) << 2;
-  const l0 = f32x4.splat(load<f32>(P_LAST + present));
-  const n0 = f32x4.splat(load<f32>(P_NEAR + present));
-  const f0 = f32x4.splat(load<f32>(P_FAR + present));
-  const a = f32x4.splat(w1);
-  const b = f32x4.splat(w2);
-  const c = f32x4.splat(w3);
+/** Bins since the last jump at every position, as a rough logarithm. */
+function readQuiet(base: usize, blocks: i32, jump: f32): void {
+  const limit = f32x4.splat(jump);
+  let quiet = 3;
+  put(QUIET, 0, roughLog2(quiet));
+  for (let i = 1; i < blocks; ++i) {
+    const at = base + ((<usize>i) << 4);
+    const change = f32x4.abs(f32x4.sub(v128.load(at), v128.load(at - 4)));
+    const jumps = i32x4.bitmask(f32x4.gt(change, limit));
+    quiet = jumps === 0 ? quiet + STRIDE : clz(jumps) - 28;
+    put(QUIET, i, roughLog2(quiet));
+  }
+  repeatLast(QUIET, blocks);
+}
+
+/** About log2(1 + count): right at powers of two, straight between them. */
+function roughLog2(count: i32): f32 {
+  return <f32>(reinterpret<i32>(<f32>(count + 1)) - 0x3f800000) * <f32>(1.0 / 8388608.0);
+}
+
+function repeatLast(row: i32, blocks: i32): void {
+  for (let i = blocks; i < blocks + 3; ++i) put(row, i, feature(row, blocks - 1));
+}
+
+/** 1 / deviation of a feature over all positions; 0: it does not vary. */
+function inverseDeviation(row: i32, blocks: i32): f32 {
+  const from = featureRow(row);
+  const present = f32x4.splat(feature(row, blocks - 1));
+  let sums = f32x4.splat(0.0);
+  let squares = f32x4.splat(0.0);
   for (let i: usize = 0; i < (<usize>blocks) << 2; i += 16) {
-    const x = f32x4.mul(f32x4.sub(v128.load(P_LAST + i), l0), a);
-    const y = f32x4.mul(f32x4.sub(v128.load(P_NEAR + i), n0), b);
-    const z = f32x4.mul(f32x4.sub(v128.load(P_FAR + i), f0), c);
-    v128.store(P_DISTANCE + i, f32x4.add(f32x4.add(f32x4.mul(x, x), f32x4.mul(y, y)), f32x4.mul(z, z)));
+    const d = f32x4.sub(v128.load(from + i), present);
+    sums = f32x4.add(sums, d);
+    squares = f32x4.add(squares, f32x4.mul(d, d));
+  }
+  const n = <f32>blocks;
+  const mean = total(sums) / n;
+  const square = total(squares) / n;
+  const variance = square - mean * mean;
+  return variance > <f32>1e-6 * square ? <f32>1.0 / sqrt(variance) : 0.0;
+}
+
+function total(v: v128): f32 {
+  const pair = f32x4.add(v, v128.shuffle<f32>(v, v, 2, 3, 0, 1));
+  return f32x4.extract_lane(pair, 0) + f32x4.extract_lane(pair, 1);
+}
+
+/** Add what a feature contributes to the squared distance of every position from the present one. */
+function addDistance(row: i32, blocks: i32): void {
+  const from = featureRow(row);
+  const present = f32x4.splat(feature(row, blocks - 1));
+  const weight = f32x4.splat(load<f32>(WEIGHTS + ((<usize>row) << 2)) * inverseDeviation(row, blocks));
+  for (let i: usize = 0; i < (<usize>blocks) << 2; i += 16) {
+    const d = f32x4.mul(f32x4.sub(v128.load(from + i), present), weight);
+    v128.store(P_DISTANCE + i, f32x4.add(v128.load(P_DISTANCE + i), f32x4.mul(d, d)));
   }
 }
 

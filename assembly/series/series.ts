@@ -1,78 +1,79 @@
 // One series: taking its bins, and forecasting it.
 import { step as cellStep } from '../lstm/cell';
-import { calibrated, follow } from './calibrate';
+import { beginCalibration, calibrated, follow } from './calibrate';
 import { gatherStep, gatherStill } from './experts';
-import { weigh, weightsAt } from './gate';
+import { weigh, weightsHere } from './gate';
 import {
-  CAPACITY,
+  capacityOf,
   FEATURES,
+  FITS,
   GATES,
-  GROUP_ROW,
-  GROUPS,
   HIDDEN,
   INPUTS,
+  isShort,
   KNOTS,
   knotStep,
   LEVELS,
   LEVELS_MAX,
   LINE,
-  MATRIX,
+  locate,
   MODEL,
-  OUTPUTS,
   QUANTILES,
   S_BINS,
   S_C,
   S_CLOCK,
   S_H,
   S_LEVEL,
-  S_RECORD,
   S_RING,
   S_SCALE,
   S_SEASON,
   S_STILL,
   SERIES_BYTES,
+  SHORT_BYTES,
   STEPS,
   STEPS_MAX,
   seriesAt,
-  VALID,
 } from './layout';
+import { learnLean } from './lean';
 import { fitLinear } from './linear';
 import { findNeighbours } from './neighbours';
 import { invert, measure, orderAtoms, rank, spread } from './pool';
 
 /** Half-life, in bins, of the level and scale a series is seen in. */
 const HALF_LIFE: f64 = 288.0;
-/** Half-life, in outcomes, of an expert's record. */
-const RECORD_HALF: f64 = 48.0;
-/** Bins before an origin from which an expert's record is taken. */
+/** Bins before an origin whose forecast is held against its outcome. */
 const ORIGIN_MIN: i32 = 8;
+/** Until so many bins every knot is reviewed every YOUNG_EVERY bins, then every KNOTS bins. */
+const YOUNG_BINS: i32 = 1024;
+const YOUNG_EVERY: i32 = 4;
 /** What the recurrent part sees stays within this. */
 const FEATURE_MAX: f64 = 8.0;
 
 /** Begin a series. @param season bins after which it may repeat; 0: none @param clock where in it the first bin lies */
 export function open(slot: i32, season: i32, clock: i32): void {
-  assert(season >= 0 && season <= CAPACITY, 'a season must be in [0, CAPACITY]');
   const s = seriesAt(slot);
-  memory.fill(s, 0, SERIES_BYTES);
+  assert(season >= 0 && season <= capacityOf(s), "a season must be in [0, the series' capacity]");
+  memory.fill(s, 0, isShort(s) ? SHORT_BYTES : SERIES_BYTES);
   store<i32>(s + S_SEASON, season);
   store<i32>(s + S_CLOCK, clock);
-  for (let i = 0; i < OUTPUTS; ++i) store<f32>(s + S_RECORD + ((<usize>i) << 2), -1.0);
+  beginCalibration(s);
 }
 
 function held(s: usize): i32 {
-  return min(load<i32>(s + S_BINS), CAPACITY);
+  return min(load<i32>(s + S_BINS), capacityOf(s));
 }
 
 /** Copy the ring into LINE, oldest first. */
 function straighten(s: usize): void {
   const bins = load<i32>(s + S_BINS);
   const ring = s + S_RING;
-  if (bins <= CAPACITY) {
+  const capacity = capacityOf(s);
+  if (bins <= capacity) {
     memory.copy(LINE, ring, (<usize>bins) << 2);
     return;
   }
-  const head = (<usize>(bins % CAPACITY)) << 2;
-  const size = (<usize>CAPACITY) << 2;
+  const head = (<usize>(bins % capacity)) << 2;
+  const size = (<usize>capacity) << 2;
   memory.copy(LINE, ring + head, size - head);
   memory.copy(LINE + size - head, ring, head);
 }
@@ -122,33 +123,33 @@ function perceive(s: usize, count: i32): void {
   cellStep(FEATURES, s + S_H, s + S_C, MODEL, INPUTS, HIDDEN, GATES);
 }
 
-/** Hold one knot's past forecast against the newest bin: each expert's record, and the calibration. */
-function review(s: usize, count: i32): void {
-  const knot = load<i32>(s + S_BINS) % KNOTS;
+/** Hold one knot's past forecast against the newest bin: the experts' lean, and the calibration. */
+function review(s: usize, count: i32, knot: i32, every: i32): void {
   const step = knotStep(knot);
   const origin = count - step;
   if (origin < ORIGIN_MIN) return;
   const y = <f32>line(count - 1);
   const season = load<i32>(s + S_SEASON);
+  locate(step);
   const found = findNeighbours(origin);
   gatherStill(origin, season);
   gatherStep(s, origin, season, step, found);
   orderAtoms();
   measure(y);
-  const record = s + S_RECORD + <usize>(knot * GROUP_ROW) * 4;
-  const rate = <f32>(1.0 - Math.exp(-Math.LN2 / RECORD_HALF));
-  for (let g = 0; g < GROUPS; ++g) {
-    if (load<i32>(VALID + ((<usize>g) << 2)) === 0) continue;
-    const at = record + ((<usize>g) << 2);
-    const loss = load<f32>(MATRIX + ((<usize>(g * GROUP_ROW + g)) << 2));
-    const before = load<f32>(at);
-    store<f32>(at, before < 0.0 ? loss : before + rate * (loss - before));
-  }
   weigh(s);
-  weightsAt(step);
+  weightsHere();
   spread();
   rank(y);
-  follow(s, knot);
+  const outcomes = origin / every + 1;
+  follow(s, knot, outcomes);
+  learnLean(s, knot, outcomes);
+}
+
+/** Review the knots whose turn it is; more of them while there is little to go by. */
+function reviewSome(s: usize, count: i32): void {
+  const bins = load<i32>(s + S_BINS);
+  const every = bins < YOUNG_BINS ? YOUNG_EVERY : KNOTS;
+  for (let knot = bins % every; knot < KNOTS; knot += every) review(s, count, knot, every);
 }
 
 /** Take the next bin. @param value finite; a missing bin is told by repeating the last */
@@ -156,20 +157,21 @@ export function refresh(slot: i32, value: f32): void {
   assert(abs(value) < Infinity, 'a bin must be finite');
   const s = seriesAt(slot);
   const bins = load<i32>(s + S_BINS);
-  store<f32>(s + S_RING + ((<usize>(bins % CAPACITY)) << 2), value);
+  store<f32>(s + S_RING + ((<usize>(bins % capacityOf(s))) << 2), value);
   store<i32>(s + S_BINS, bins + 1);
   straighten(s);
   const count = held(s);
-  review(s, count);
+  reviewSome(s, count);
   perceive(s, count);
 }
 
-/** Fit one knot of the linear expert anew: work that needs no hurry. */
-export function fit(slot: i32, knot: i32): void {
-  assert(knot >= 0 && knot < KNOTS, 'knot must be in [0, KNOTS)');
+/** Make one fit of the linear expert anew: work that needs no hurry. */
+export function fit(slot: i32, fit: i32): void {
+  assert(fit >= 0 && fit < FITS, 'fit must be in [0, FITS)');
   const s = seriesAt(slot);
+  assert(!isShort(s), 'a series of the short track has no fits');
   straighten(s);
-  fitLinear(s, held(s), load<i32>(s + S_SEASON), knot);
+  fitLinear(s, held(s), load<i32>(s + S_SEASON), fit);
 }
 
 let count: i32 = 0;
@@ -196,13 +198,14 @@ export function forecast(slot: i32, steps: i32, levels: i32): void {
   for (let i = 0; i < steps; ++i) {
     const step = load<i32>(STEPS + ((<usize>i) << 2));
     assert(step > 0, 'a step must be at least 1');
+    locate(step);
     gatherStep(s, count, season, step, found);
     orderAtoms();
-    weightsAt(step);
+    weightsHere();
     spread();
     for (let l = 0; l < levels; ++l) {
       const level = load<f32>(LEVELS + ((<usize>l) << 2));
-      store<f32>(asked + ((<usize>l) << 2), calibrated(s, step, level));
+      store<f32>(asked + ((<usize>l) << 2), calibrated(s, level));
     }
     invert(asked, levels, QUANTILES + <usize>(i * LEVELS_MAX) * 4);
   }
@@ -211,6 +214,7 @@ const asked = memory.data(64);
 
 /** Of the series aimed at: MATRIX of one step, held against its outcome. For training. */
 export function compare(slot: i32, step: i32, y: f32): void {
+  locate(step);
   gatherStep(seriesAt(slot), count, season, step, found);
   orderAtoms();
   measure(y);

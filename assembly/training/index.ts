@@ -3,7 +3,7 @@
 // A stretch is STEPS bins of one series. At each bin stands at most one lesson: how the pool's weights at one knot would
 // have scored, as the matrix of series/pool.ts:
 //
-//   logit_g = (h W + b)[knot, g] + trust[knot, g] merit_g,   w = softmax(logit),   loss = weight w' M w   (the CRPS)
+//   logit_g = (h W + b)[knot, g] + trust[knot, g] lean_g,   w = softmax(logit),   loss = weight w' M w   (the CRPS)
 //   dloss/dlogit_g = 2 weight w_g ((M w)_g - w' M w)
 import { adamStep, clipFactor, sumOfSquares } from '../lstm/adam';
 import { backwardTape, bytesOfBackwardScratch, bytesOfTape, forwardTape, tapeHidden } from '../lstm/backward';
@@ -22,7 +22,7 @@ import {
 export const STEPS: i32 = 96;
 /** Stretches of a batch. */
 export const ROWS: i32 = 32;
-/** Numbers of a lesson: knot, weight (0: none), merits, then the upper triangle of M; a diagonal < 0: no such expert. */
+/** Numbers of a lesson: knot, weight (0: none), leans, then the upper triangle of M; a diagonal < 0: no such expert. */
 export const LESSON: i32 = 2 + GROUPS + (GROUPS * (GROUPS + 1)) / 2;
 /** Greatest norm of a step's gradient. */
 const NORM_MAX: f64 = 1.0;

@@ -114,7 +114,7 @@ export class ScoreSheet {
     if (!Number.isFinite(residual)) throw new Error(`the forecast of level ${level} is ${quantile}`);
     const loss = Math.max(level * residual, (level - 1) * residual);
     add(this.#pinball, l, loss);
-    add(this.#covered, l, residual < 0 ? 1 : residual === 0 ? 0.5 : 0);
+    add(this.#covered, l, coveredShare(y, quantile as number));
     return loss;
   }
 
@@ -155,4 +155,10 @@ function median(values: readonly number[]): number {
   const sorted = Float64Array.from(values).sort();
   const half = sorted.length / 2;
   return ((sorted[Math.ceil(half) - 1] ?? Number.NaN) + (sorted[Math.floor(half)] ?? Number.NaN)) / 2;
+}
+
+/** What an actual counts as lying under a quantile; a tie counts half. Quantiles are single precision, so a tie is one of it. */
+function coveredShare(actual: number, quantile: number): number {
+  const difference = Math.fround(actual) - Math.fround(quantile);
+  return difference < 0 ? 1 : difference === 0 ? 0.5 : 0;
 }

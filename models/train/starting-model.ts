@@ -1,15 +1,18 @@
 import type { SeriesKernels } from '../../orchestrator/wasm/series.ts';
 import type { Random } from './random.ts';
 
-// What the experts are worth before anything is learned, in the order of assembly/series/experts.ts: last value, half an
-// hour, three hours, day, month, analog, its change, seasonal, linear.
-const NEAR = [0.12, 0.1, 0.12, 0.03, 0.01, 0.38, 0.15, 0.05, 0.05];
-const FAR = [0.08, 0.06, 0.3, 0.12, 0.06, 0.12, 0.06, 0.18, 0.03];
-/** Up to the first step the experts are worth what NEAR says, from the second on what FAR says. */
-const NEAR_STEP = 36;
-const FAR_STEP = 288;
-/** How far an expert's own record moves its logit. */
-const TRUST = 0.5;
+/**
+ * What the experts are worth before anything is learned, by the steps to the target, in the order of
+ * assembly/series/experts.ts: last value, half an hour, three hours, day, month, analog, its change, seasonal, linear.
+ */
+const WORTH: readonly { readonly step: number; readonly experts: readonly number[] }[] = [
+  { step: 4, experts: [0.06, 0.18, 0.05, 0.02, 0.01, 0.33, 0.24, 0.04, 0.07] },
+  { step: 12, experts: [0.06, 0.14, 0.11, 0.04, 0.02, 0.3, 0.1, 0.15, 0.08] },
+  { step: 36, experts: [0.07, 0.07, 0.13, 0.11, 0.05, 0.2, 0.05, 0.26, 0.06] },
+  { step: 192, experts: [0.03, 0.03, 0.09, 0.12, 0.15, 0.1, 0.06, 0.37, 0.05] },
+];
+/** How much of what a series' own outcomes teach moves an expert's logit. */
+const TRUST = 1;
 /** Weights of the cell begin evenly in plus and minus this. */
 const CELL_RANGE = 0.25;
 /** Bias of the forget gate: remember first. */
@@ -32,12 +35,21 @@ export function startingModel(kernels: SeriesKernels, shape: ModelShape, random:
   const trust = shape.cellSize + shape.headSize;
   const logits = trust - knotSteps.length * groupRow;
   for (const [knot, step] of knotSteps.entries()) {
-    const far = Math.min(Math.max(Math.log(step / NEAR_STEP) / Math.log(FAR_STEP / NEAR_STEP), 0), 1);
+    const worth = worthAt(step);
     for (let g = 0; g < groups; g += 1) {
-      const worth = (NEAR[g] as number) * (1 - far) + (FAR[g] as number) * far;
-      weights[logits + knot * groupRow + g] = Math.log(worth);
+      weights[logits + knot * groupRow + g] = Math.log(worth[g] as number);
       weights[trust + knot * groupRow + g] = TRUST;
     }
   }
   return weights;
+}
+
+/** Worth of the experts at a step, read between the steps of WORTH in its logarithm. */
+function worthAt(step: number): readonly number[] {
+  const above = WORTH.findIndex((anchor) => anchor.step > step);
+  if (above <= 0) return (WORTH.at(above) as (typeof WORTH)[number]).experts;
+  const low = WORTH[above - 1] as (typeof WORTH)[number];
+  const high = WORTH[above] as (typeof WORTH)[number];
+  const share = Math.log(step / low.step) / Math.log(high.step / low.step);
+  return low.experts.map((worth, g) => worth + ((high.experts[g] as number) - worth) * share);
 }

@@ -66,7 +66,7 @@ function writeLesson(
   random: Random,
   lesson: Float32Array,
 ): void {
-  const { call, knotSteps, groups, groupRow, merit, matrix, valid } = kernels;
+  const { call, knotSteps, groups, groupRow, matrix, valid } = kernels;
   for (let tried = 0; tried < TRIES; tried += 1) {
     const knot = random.below(knotSteps.length);
     const step = knotSteps[knot] as number;
@@ -76,7 +76,7 @@ function writeLesson(
     call.compare(0, step, outcome);
     lesson[0] = knot;
     lesson[1] = weight;
-    lesson.set(merit.subarray(knot * groupRow, knot * groupRow + groups), 2);
+    lesson.set(kernels.lean(0).subarray(knot * groupRow, knot * groupRow + groups), 2);
     let at = 2 + groups;
     for (let g = 0; g < groups; g += 1) {
       for (let h = g; h < groups; h += 1) {

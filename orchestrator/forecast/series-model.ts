@@ -1,8 +1,8 @@
 import type { SeriesKernels } from '../wasm/series.ts';
 
-/** Bins between two fits of the linear expert; a fit takes one knot. */
-const FIT_EVERY = 16;
-/** Until so many bins every fit takes all knots, each time the history has grown by this share. */
+/** Bins between two fits of the linear expert. */
+const FIT_EVERY = 32;
+/** Until so many bins all fits are made anew whenever the history has grown by EARLY_GROWTH. */
 const EARLY_BINS = 2048;
 const EARLY_GROWTH = 1.25;
 
@@ -46,15 +46,15 @@ export class SeriesModel {
     if (this.#bins < EARLY_BINS) {
       if (this.#bins < this.#fitAt) return;
       this.#fitAt = Math.ceil(this.#bins * EARLY_GROWTH);
-      for (const knot of this.#kernels.knotSteps.keys()) this.#fit(knot);
+      for (let fit = 0; fit < this.#kernels.fits; fit += 1) this.#fit(fit);
     } else if (this.#bins % FIT_EVERY === 0) {
-      this.#fit((this.#bins / FIT_EVERY) % this.#kernels.knotSteps.length);
+      this.#fit((this.#bins / FIT_EVERY) % this.#kernels.fits);
     }
   }
 
-  #fit(knot: number): void {
+  #fit(fit: number): void {
     for (const [m, slot] of this.#slots.entries())
-      if (!Number.isNaN(this.#last[m])) this.#kernels.call.fit(slot, knot);
+      if (!Number.isNaN(this.#last[m])) this.#kernels.call.fit(slot, fit);
   }
 
   /** f64[metrics, horizon, levels]; NaN for a metric that was never read. */
@@ -84,7 +84,7 @@ export class SeriesModel {
   }
 }
 
-/** A model's weights with a head that does not look at the recurrent state: what is left is a fixed prior and the records. */
+/** A model's weights with a head that does not look at the recurrent state: what is left is a fixed prior and what the series teach. */
 export function withoutRecurrence(kernels: SeriesKernels, weights: Float32Array): Float32Array {
   const { inputs, hidden, groupRow, knotSteps } = kernels;
   const head = (inputs + hidden + 1) * 4 * hidden;

@@ -7,7 +7,7 @@ interface SeriesExports {
   prepare(): void;
   open(slot: number, season: number, clock: number): void;
   refresh(slot: number, value: number): void;
-  fit(slot: number, knot: number): void;
+  fit(slot: number, fit: number): void;
   aim(slot: number): void;
   forecast(slot: number, steps: number, levels: number): void;
   compare(slot: number, step: number, y: number): void;
@@ -17,9 +17,9 @@ interface SeriesExports {
   quantilesAt(): number;
   featuresAt(): number;
   matrixAt(): number;
-  meritAt(): number;
+  leanAt(slot: number): number;
   validAt(): number;
-  seriesBytes(): number;
+  seriesBytes(slot: number): number;
   seriesAt(slot: number): number;
   modelSize(): number;
   groupsSize(): number;
@@ -30,6 +30,7 @@ interface SeriesExports {
   levelsMax(): number;
   inputsSize(): number;
   hiddenSize(): number;
+  fitsSize(): number;
   slotsSize(): number;
 }
 
@@ -51,8 +52,6 @@ export class SeriesKernels {
   readonly features: Float32Array;
   /** f32[16, groupRow]: distances of the experts' distributions from an outcome, pairwise. */
   readonly matrix: Float32Array;
-  /** f32[knots, groupRow]: what the experts' records say for them. */
-  readonly merit: Float32Array;
   /** i32[groupRow]: atoms of each expert that have a value. */
   readonly valid: Int32Array;
   readonly groups: number;
@@ -61,6 +60,9 @@ export class SeriesKernels {
   readonly levelsMax: number;
   readonly inputs: number;
   readonly hidden: number;
+  /** Fits of the linear expert. */
+  readonly fits: number;
+  /** Of each track: the long one's slots are [0, slots), the short one's [slots, 2 slots). */
   readonly slots: number;
   /** Horizons of the knots, bins. */
   readonly knotSteps: readonly number[];
@@ -75,6 +77,7 @@ export class SeriesKernels {
     this.levelsMax = exports.levelsMax();
     this.inputs = exports.inputsSize();
     this.hidden = exports.hiddenSize();
+    this.fits = exports.fitsSize();
     this.slots = exports.slotsSize();
     const knots = exports.knotsSize();
     this.knotSteps = Array.from({ length: knots }, (_, knot) => exports.knotStep(knot));
@@ -84,7 +87,6 @@ export class SeriesKernels {
     this.quantiles = new Float32Array(buffer, exports.quantilesAt(), this.stepsMax * this.levelsMax);
     this.features = new Float32Array(buffer, exports.featuresAt(), this.inputs);
     this.matrix = new Float32Array(buffer, exports.matrixAt(), 16 * this.groupRow);
-    this.merit = new Float32Array(buffer, exports.meritAt(), knots * this.groupRow);
     this.valid = new Int32Array(buffer, exports.validAt(), this.groupRow);
   }
 
@@ -99,8 +101,14 @@ export class SeriesKernels {
     this.model.set(weights);
   }
 
+  /** f32[knots, groupRow]: what the outcomes of a series so far add to the logits of its experts. */
+  lean(slot: number): Float32Array {
+    const { memory, leanAt } = this.call;
+    return new Float32Array(memory.buffer, leanAt(slot), this.knotSteps.length * this.groupRow);
+  }
+
   /** The whole state of a series, to be paged out and back. */
   state(slot: number): Uint8Array {
-    return new Uint8Array(this.call.memory.buffer, this.call.seriesAt(slot), this.call.seriesBytes());
+    return new Uint8Array(this.call.memory.buffer, this.call.seriesAt(slot), this.call.seriesBytes(slot));
   }
 }

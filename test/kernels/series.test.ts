@@ -34,7 +34,9 @@ t.test('a course that never changes is forecast as it is', async (t) => {
   const model = feed(await loaded(), 24, new Array(400).fill(12.5));
   const forecast = model.infer(100, LEVELS);
   t.equal(forecast.length, 100 * LEVELS.length);
-  t.ok(forecast.every((value) => value === 12.5));
+  // Levels beyond all that was seen stand just beside it, so that an outcome equal to it lies under them.
+  t.ok(forecast.every((value) => Math.abs(value - 12.5) < 1e-4));
+  t.ok(forecast.filter((_, i) => LEVELS[i % LEVELS.length] === 0.5).every((value) => value === 12.5));
 });
 
 t.test('a course that repeats is foreseen through its season', async (t) => {
@@ -86,6 +88,52 @@ t.test('the levels hold on noise, equal outcomes counted half', async (t) => {
   t.ok(Math.abs(covered.high / covered.count - 0.9) < 0.03, `q0.9: ${covered.high / covered.count}`);
 });
 
+t.test('the levels hold on a course that stands still, where every outcome is a tie', async (t) => {
+  const model = feed(await loaded(), 0, new Array(600).fill(7));
+  let covered = 0;
+  const count = 1200;
+  for (let bin = 0; bin < count; bin += 1) {
+    const [high = 0] = model.infer(1, [0.9]);
+    covered += high > 7 ? 1 : high === 7 ? 0.5 : 0;
+    model.refresh({ values: Float64Array.of(7) });
+  }
+  t.ok(Math.abs(covered / count - 0.9) < 0.03, `q0.9: ${covered / count}`);
+});
+
+t.test('the levels hold again after the level of the course has moved', async (t) => {
+  const kernels = await loaded();
+  const course = [...noise(4, 2000), ...noise(6, 1500).map((value) => 4 * value + 300)];
+  const model = new SeriesModel(kernels, { metrics: ['value'], season: 0 });
+  const covered = { low: 0, high: 0, count: 0 };
+  for (const [bin, value] of course.entries()) {
+    // From a day of five minutes after the move on.
+    if (bin >= 2000 + 288) {
+      const [low = 0, high = 0] = model.infer(1, [0.1, 0.9]);
+      covered.low += value < low ? 1 : 0;
+      covered.high += value < high ? 1 : 0;
+      covered.count += 1;
+    }
+    model.refresh({ values: Float64Array.of(value) });
+  }
+  t.ok(Math.abs(covered.low / covered.count - 0.1) < 0.05, `q0.1: ${covered.low / covered.count}`);
+  t.ok(Math.abs(covered.high / covered.count - 0.9) < 0.03, `q0.9: ${covered.high / covered.count}`);
+});
+
+t.test('the short track remembers its minutes, and is smaller', async (t) => {
+  const kernels = await loaded();
+  const { call, slots, levels, steps, quantiles } = kernels;
+  call.open(slots, 0, 0);
+  for (const value of noise(8, 900)) call.refresh(slots, value);
+  call.aim(slots);
+  levels[0] = 0.5;
+  steps[0] = 10;
+  call.forecast(slots, 1, 1);
+  t.ok((quantiles[0] as number) > 20 && (quantiles[0] as number) < 80, `median ${quantiles[0]}`);
+  t.ok(7 * (call.seriesBytes(0) + call.seriesBytes(slots)) <= 256 * 1024, 'a guest with both tracks full');
+  t.throws(() => call.fit(slots, 0), /the short track has no fits/);
+  t.throws(() => call.open(slots, 1000, 0), /season/);
+});
+
 t.test("an expert's loss is the CRPS of its atoms, and the pool's that of the mixture", async (t) => {
   const kernels = await loaded();
   const { call, groupRow, matrix, valid } = kernels;
@@ -130,7 +178,7 @@ t.test('what is no number does not enter', async (t) => {
   for (const bad of [Number.NaN, Number.POSITIVE_INFINITY, 1e39])
     t.throws(() => kernels.call.refresh(0, bad), /a bin must be finite/);
   t.throws(() => kernels.call.aim(0), /a forecast needs a bin/);
-  t.throws(() => kernels.call.open(kernels.slots, 0, 0), /series slot/);
+  t.throws(() => kernels.call.open(2 * kernels.slots, 0, 0), /series slot/);
   t.throws(() => kernels.call.open(0, -1, 0), /season/);
   kernels.call.refresh(0, 1);
   kernels.call.aim(0);
