@@ -65,6 +65,7 @@ const RULES = [
       NODE,
     ],
   },
+  { from: 'models/report', allow: ['models/report/', 'models/evaluate/', CORE] },
   { from: 'models/evaluate', allow: ['models/evaluate/', 'models/data/', CORE] },
   {
     from: 'models/backtest',
