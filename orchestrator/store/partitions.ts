@@ -6,6 +6,7 @@ import { KIND_OF, literal } from './columns.ts';
 import { syncPath } from './files.ts';
 import { sealedPath, WORK_FOLDER } from './layout.ts';
 import type { SealedFile, Tier } from './manifest.ts';
+import { runPaced } from './pace.ts';
 import { SCHEMA_VERSION, upgradeSealed } from './schema-versions.ts';
 
 /** zstd levels: quick for what will be merged soon, thorough for what stays. */
@@ -33,13 +34,13 @@ export function parquetSql(directory: string, files: readonly SealedFile[]): str
 export class PartitionWriter {
   readonly #connection: DuckDBConnection;
   readonly #directory: string;
-  readonly #level: number;
+  readonly #purpose: keyof typeof LEVEL;
   readonly files: SealedFile[] = [];
 
   constructor(connection: DuckDBConnection, directory: string, purpose: keyof typeof LEVEL) {
     this.#connection = connection;
     this.#directory = directory;
-    this.#level = LEVEL[purpose];
+    this.#purpose = purpose;
   }
 
   /** Write what `source` (a FROM clause's content with a `time` and a `host`) holds, sorted, one file a day and host. */
@@ -63,10 +64,11 @@ export class PartitionWriter {
     const path = sealedPath(tier, day, host, name);
     const work = join(this.#directory, WORK_FOLDER, `${name}.parquet`);
     try {
-      await this.#connection.run(
-        `COPY (SELECT * FROM ${source} ORDER BY ${order}) TO ${literal(work)} (FORMAT parquet, COMPRESSION zstd,
-           COMPRESSION_LEVEL ${this.#level}, ROW_GROUP_SIZE ${ROW_GROUP_ROWS}, KV_METADATA { foreshade_schema: '${SCHEMA_VERSION}' })`,
-      );
+      const copy = `COPY (SELECT * FROM ${source} ORDER BY ${order}) TO ${literal(work)} (FORMAT parquet, COMPRESSION zstd,
+           COMPRESSION_LEVEL ${LEVEL[this.#purpose]}, ROW_GROUP_SIZE ${ROW_GROUP_ROWS}, KV_METADATA { foreshade_schema: '${SCHEMA_VERSION}' })`;
+      // Sealing keeps up with what comes in; what is merged later can wait for whoever is being answered.
+      if (this.#purpose === 'keep') await runPaced(await this.#connection.start(copy));
+      else await this.#connection.run(copy);
       const facts = await this.#connection.runAndReadAll(
         `SELECT count(*), epoch_ms(min(time)), epoch_ms(max(time)) FROM read_parquet(${literal(work)})`,
       );
