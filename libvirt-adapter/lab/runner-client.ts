@@ -79,6 +79,7 @@ interface RunnerEvent {
   readonly error?: string;
   readonly cpu_ms?: number;
   readonly max_rss_kib?: number;
+  readonly used_kib?: number;
 }
 
 interface Waiter {
@@ -129,6 +130,22 @@ export class RunnerClient {
       () => true,
       () => false,
     );
+  }
+
+  /**
+   * Memory the guest cannot give back, its total less what it calls available, bytes: its claim.
+   * @throws {RunnerError} when the runner does not answer, or cannot tell
+   */
+  async memoryUsed(): Promise<number> {
+    const seq = ++this.#sequence;
+    const usedKib = await this.#expect<number>(
+      `memory:${seq}`,
+      PING_TIMEOUT_MS,
+      { cmd: 'memory', seq },
+      (event, _, done) => done(event.used_kib ?? -1),
+    );
+    if (usedKib < 0) throw new RunnerError(`${this.#guest}: its runner cannot read its memory`);
+    return usedKib * 1024;
   }
 
   /**
@@ -282,10 +299,14 @@ export class RunnerClient {
     for (const line of lines) {
       const event = parseEvent(line);
       if (event === undefined) continue; // the rest of a line that was written to an earlier client
-      const key = event.event === 'pong' ? `ping:${event.seq}` : `run:${event.id}`;
-      this.#waiters.get(key)?.take(event, arrivedAtMs);
+      this.#waiters.get(waiterOf(event))?.take(event, arrivedAtMs);
     }
   }
+}
+
+function waiterOf({ event, seq, id }: RunnerEvent): string {
+  if (event === 'pong') return `ping:${seq}`;
+  return event === 'memory' ? `memory:${seq}` : `run:${id}`;
 }
 
 function toStarted(at: { atMs: number; errorMs: number }): RunStarted {

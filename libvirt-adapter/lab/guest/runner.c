@@ -3,6 +3,7 @@
  * The workload runner: reads commands from a virtio-serial port, one JSON object a line, and answers with events.
  *
  *   {"cmd":"ping","seq":1}                    -> {"event":"pong","seq":1,"t":T}
+ *   {"cmd":"memory","seq":1}                  -> {"event":"memory","seq":1,"used_kib":N}: MemTotal - MemAvailable
  *   {"cmd":"run","id":"a","workload":"encode",
  *    "params":{...},"seed":7,"depart":{...}}  -> accepted | rejected (reason), then started (t), then finished (t,
  *                                                status done|killed|failed, signal, error, cpu_ms, max_rss_kib)
@@ -177,6 +178,19 @@ static void handle_report(struct run *run) {
   }
 }
 
+/* MemTotal - MemAvailable of proc(5)'s meminfo, KiB; -1 when it cannot be read. The two stand in its first lines. */
+static long memory_used_kib(void) {
+  char text[256];
+  int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+  ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+  if (fd >= 0) close(fd);
+  if (length <= 0) return -1;
+  text[length] = '\0';
+  const char *total = strstr(text, "MemTotal:"), *available = strstr(text, "MemAvailable:");
+  if (total == NULL || available == NULL) return -1;
+  return strtol(total + strlen("MemTotal:"), NULL, 10) - strtol(available + strlen("MemAvailable:"), NULL, 10);
+}
+
 static void handle_line(const char *line) {
   static struct json_object request;
   if (!json_parse(line, &request)) {
@@ -186,6 +200,8 @@ static void handle_line(const char *line) {
   const char *command = json_text(&request, "cmd");
   if (command != NULL && strcmp(command, "ping") == 0) {
     emit("{\"event\":\"pong\",\"seq\":%.0f,\"t\":%.3f}", json_number(&request, "seq", 0), now_ms());
+  } else if (command != NULL && strcmp(command, "memory") == 0) {
+    emit("{\"event\":\"memory\",\"seq\":%.0f,\"used_kib\":%ld}", json_number(&request, "seq", 0), memory_used_kib());
   } else if (command != NULL && strcmp(command, "run") == 0) {
     start_run(&request);
   } else if (command != NULL && strcmp(command, "cancel") == 0) {
@@ -193,7 +209,7 @@ static void handle_line(const char *line) {
     struct run *run = id == NULL || *id == '\0' ? NULL : find_run(id);
     if (run != NULL) kill(run->pid, SIGTERM);
   } else {
-    emit("{\"event\":\"rejected\",\"id\":\"\",\"reason\":\"cmd must be ping, run or cancel\"}");
+    emit("{\"event\":\"rejected\",\"id\":\"\",\"reason\":\"cmd must be ping, memory, run or cancel\"}");
   }
 }
 
