@@ -8,6 +8,8 @@ import {
   labStatus,
   labUp,
 } from '../../libvirt-adapter/lab/report.ts';
+import type { Io } from './io.ts';
+import { recordCommand } from './lab-record.ts';
 
 interface LabFlags {
   readonly stateDir: string;
@@ -97,9 +99,10 @@ function downCommand(): Command {
     });
 }
 
-/** `foreshade lab up|status|exec|down`: real, tiny guests to try things on. Needs root. */
-export function labCommand(): Command {
+/** `foreshade lab up|status|exec|down|record`: real, tiny guests to try things on. Needs root. */
+export function labCommand(io: Io): Command {
   const lab = new Command('lab').description('tiny real guests behind a libvirt daemon of their own');
-  for (const command of [upCommand(), statusCommand(), execCommand(), downCommand()]) lab.addCommand(command);
+  for (const command of [upCommand(), statusCommand(), execCommand(), downCommand(), recordCommand(io)])
+    lab.addCommand(command);
   return lab;
 }

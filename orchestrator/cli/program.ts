@@ -72,7 +72,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   },
   lab: {
     summary: 'tiny real guests behind a private libvirt daemon, to try things on',
-    load: async () => (await import('./lab.ts')).labCommand(),
+    load: async (io) => (await import('./lab.ts')).labCommand(io),
   },
 };
 
