@@ -56,6 +56,16 @@ const PROOFS = [
     env: { FORESHADE_ICOUNT_SECONDS: '60' },
   },
   {
+    name: 'lab-instructions',
+    command: node(compiled('e2e/lab-record.test')),
+    env: { FORESHADE_CUTS: '24300' },
+  },
+  {
+    name: 'lab-encode',
+    command: node(compiled('e2e/lab-encode.test')),
+    env: { FORESHADE_ENCODES: '30' },
+  },
+  {
     name: 'store-killed-200-times',
     command: node(compiled('simulation/store-crash.test')),
     env: { FORESHADE_KILLS: '200' },
