@@ -5,6 +5,7 @@ import { type BacktestRow, RequestBacktest } from '../../models/backtest/request
 import { readRequestSet } from '../../models/data/request-set.ts';
 import { SCORED_LEVELS } from '../../models/evaluate/scores.ts';
 import { ParametricForecaster } from '../forecast/parametric-forecaster.ts';
+import { guestsCommand } from './backtest-guests.ts';
 import { type Io, printAnswer } from './io.ts';
 import { Progress } from './progress.ts';
 import { table } from './table.ts';
@@ -21,7 +22,8 @@ const REQUESTS_AT_ONCE = 50;
 export function backtestCommand(io: Io): Command {
   return new Command('backtest')
     .description('Play recorded work through the forecaster and other rules: what each would have wasted')
-    .addCommand(requestsCommand(io));
+    .addCommand(requestsCommand(io))
+    .addCommand(guestsCommand(io));
 }
 
 function requestsCommand(io: Io): Command {

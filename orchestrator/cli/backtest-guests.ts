@@ -1,0 +1,211 @@
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import { Command, InvalidArgumentError } from 'commander';
+import type { AllocationScore } from '../../models/backtest/guests/allocation-sheet.ts';
+import { bestSlackAt, type FrontierPoint } from '../../models/backtest/guests/frontier.ts';
+import { ACTUATORS, GUEST_RESOURCES, type GuestResource } from '../../models/backtest/guests/guest-series.ts';
+import { ORACLE, PEERS } from '../../models/backtest/guests/peers.ts';
+import { playPeer } from '../../models/backtest/guests/play-peer.ts';
+import { type GuestSet, readGuestSet } from './backtest-guest-set.ts';
+import { type Io, printAnswer } from './io.ts';
+import { Progress } from './progress.ts';
+import { parseCount } from './quantities.ts';
+import { table } from './table.ts';
+
+interface GuestsOptions {
+  readonly fit: string;
+  readonly data: string;
+  readonly guests?: readonly string[];
+  readonly lead: number;
+  readonly targets: readonly number[];
+  readonly json?: boolean;
+}
+
+/** One policy at one setting, on one resource. */
+interface GuestRow {
+  readonly policy: string;
+  readonly resource: GuestResource;
+  /** Violation it was to keep; null: it has no such goal. */
+  readonly target: number | null;
+  readonly parameter: string;
+  readonly score: AllocationScore;
+}
+
+const TARGETS = [0.05, 0.01, 0.001];
+
+/** `foreshade backtest guests`: what policies would have given to recorded guests, and what that would have cost. */
+export function guestsCommand(io: Io): Command {
+  return new Command('guests')
+    .description('Recorded guests, bin by bin: what each policy would have allocated, and fallen short')
+    .requiredOption('--fit <folder>', 'the set that our parameters are fixed on')
+    .requiredOption('--data <folder>', 'the set that all are judged on')
+    .option(
+      '--guests <ids>',
+      'only these guests of both sets, by commas, or @FILE with one a line',
+      parseGuests,
+    )
+    .option('--lead <bins>', 'bins from a decision to its effect', parseCount, 1)
+    .option('--targets <fractions>', 'violations to keep, by commas', parseTargets, TARGETS)
+    .option('--json', 'print exactly one JSON document on stdout')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ foreshade backtest guests --fit sets/september --data sets/august
+  $ foreshade backtest guests --fit sets/september --data sets/august --guests 1,6,9 --targets 0.01 --json`,
+    )
+    .action(async (options: GuestsOptions) => backtestGuests(io, options));
+}
+
+function parseGuests(text: string): string[] {
+  const names = text.startsWith('@') ? namesIn(text.slice(1)) : text.split(',').map((name) => name.trim());
+  if (names.length === 0 || names.includes('') || new Set(names).size < names.length)
+    throw new InvalidArgumentError('It is a list of different guests.');
+  return names;
+}
+
+function namesIn(file: string): string[] {
+  try {
+    return readFileSync(file, 'utf8')
+      .split(/\r?\n/)
+      .map((line) => line.trim())
+      .filter((line) => line !== '');
+  } catch (error) {
+    throw new InvalidArgumentError(error instanceof Error ? error.message : String(error));
+  }
+}
+
+function parseTargets(text: string): number[] {
+  const targets = text.split(',').map(Number);
+  if (!targets.every((target) => target > 0 && target < 1))
+    throw new InvalidArgumentError('It is a list of fractions between 0 and 1, by commas.');
+  return targets;
+}
+
+async function backtestGuests(io: Io, options: GuestsOptions): Promise<void> {
+  const began = performance.now();
+  const { lead, guests } = options;
+  if (io.errIsTerminal) io.err(`reading ${options.data}\n`);
+  const set = await readGuestSet(resolve(options.data), guests);
+  const rows = await playPeers(io, set, lead);
+  const seconds = (performance.now() - began) / 1000;
+  printAnswer(io, options.json, {
+    document: {
+      dataset: set.name,
+      guests: set.guests.length,
+      lead,
+      rows: rows.map((row) => rowDocument(row, rows, lead)),
+      seconds: Number(seconds.toFixed(3)),
+    },
+    text: `${rowsText(rows, options.targets)}\n\n${set.name}: ${set.guests.length} guests, lead ${lead}, ${seconds.toFixed(1)} s`,
+  });
+}
+
+async function playPeers(io: Io, set: GuestSet, lead: number): Promise<GuestRow[]> {
+  const peers = [...PEERS, ORACLE];
+  const progress = new Progress(io);
+  const rows: GuestRow[] = [];
+  for (const [r, resource] of GUEST_RESOURCES.entries()) {
+    for (const [p, peer] of peers.entries()) {
+      await setImmediate();
+      io.signal.throwIfAborted();
+      for (const { parameter, score } of playPeer(peer, set.fleets[resource], ACTUATORS[resource], lead))
+        rows.push({ policy: peer.policy, resource, target: null, parameter, score });
+      const done = (r * peers.length + p + 1) / (GUEST_RESOURCES.length * peers.length);
+      progress.tell(done, `${resource}: ${peer.policy}`);
+    }
+  }
+  progress.end();
+  return rows;
+}
+
+/** Share of the way from the best other policy to the oracle that a policy goes, at the violation it realised. */
+function gapClosed({ resource, score }: GuestRow, rows: readonly GuestRow[]) {
+  const peers = new Map<string, FrontierPoint[]>();
+  for (const row of rows)
+    if (row.resource === resource && row.target === null && row.policy !== 'oracle')
+      peers.set(row.policy, [...(peers.get(row.policy) ?? []), row.score]);
+  const best = bestSlackAt([...peers.values()], score.violation);
+  const least = rows.find((row) => row.resource === resource && row.policy === 'oracle')?.score.slack;
+  return { best, least, share: (best - score.slack) / (best - (least ?? Number.NaN)) };
+}
+
+function rowDocument(row: GuestRow, rows: readonly GuestRow[], lead: number) {
+  const { policy, resource, target, parameter, score } = row;
+  const gap = target === null ? undefined : gapClosed(row, rows);
+  return {
+    policy,
+    resource,
+    lead,
+    target,
+    violation: score.violation,
+    volume: score.volume,
+    slack_v: score.slack,
+    p95vm: score.p95Violation,
+    churn: score.churn,
+    parameter,
+    ...(gap && {
+      best_peer_slack_v: numberOrNull(gap.best),
+      oracle_slack_v: numberOrNull(gap.least),
+      gap_closed: numberOrNull(gap.share),
+    }),
+  };
+}
+
+function numberOrNull(value: number | undefined): number | null {
+  return value === undefined || !Number.isFinite(value) ? null : value;
+}
+
+function percent(value: number): string {
+  return Number.isFinite(value) ? `${(value * 100).toFixed(value < 0.01 ? 2 : 1)} %` : '-';
+}
+
+/** Of a policy with many settings those are shown that lie nearest to each target without passing it. */
+function rowsText(rows: readonly GuestRow[], targets: readonly number[]): string {
+  return table(
+    [
+      'RESOURCE',
+      'POLICY',
+      'TARGET',
+      'VIOLATION',
+      'VOLUME',
+      'SLACK',
+      'P95 VM',
+      'CHURN',
+      'GAP CLOSED',
+      'PARAMETER',
+    ],
+    shownRows(rows, targets).map((row) => [
+      row.resource,
+      row.policy,
+      row.target === null ? '' : percent(row.target),
+      percent(row.score.violation),
+      percent(row.score.volume),
+      percent(row.score.slack),
+      percent(row.score.p95Violation),
+      row.score.churn.toFixed(1),
+      row.target === null ? '' : percent(gapClosed(row, rows).share),
+      row.parameter,
+    ]),
+    { right: [2, 3, 4, 5, 6, 7, 8] },
+  );
+}
+
+function shownRows(rows: readonly GuestRow[], targets: readonly number[]): GuestRow[] {
+  const settings = new Map<string, GuestRow[]>();
+  for (const row of rows) {
+    const key = `${row.resource} ${row.policy}`;
+    settings.set(key, [...(settings.get(key) ?? []), row]);
+  }
+  return [...settings.values()].flatMap((own) => {
+    if (own.length === 1 || own[0]?.target !== null) return own;
+    const shown = new Set<GuestRow>();
+    for (const target of targets) {
+      const kept = own.filter(({ score }) => score.violation <= target);
+      const [least] = kept.sort((a, b) => a.score.slack - b.score.slack);
+      if (least !== undefined) shown.add(least);
+    }
+    return [...shown];
+  });
+}
