@@ -1,10 +1,5 @@
 import type { SeriesKernels } from '../wasm/series.ts';
-
-/** Bins between two fits of the linear expert. */
-const FIT_EVERY = 32;
-/** Until so many bins all fits are made anew whenever the history has grown by EARLY_GROWTH. */
-const EARLY_BINS = 2048;
-const EARLY_GROWTH = 1.25;
+import { fitsDueAt } from './fit-schedule.ts';
 
 /** What a series is, for a forecaster. */
 interface Facts {
@@ -19,7 +14,6 @@ export class SeriesModel {
   readonly #last: Float32Array;
   readonly #slots: readonly number[];
   #bins = 0;
-  #fitAt = 64;
   #out = new Float64Array(0);
 
   /** Takes the slots from 0: one module instance serves one series at a time here. */
@@ -41,15 +35,11 @@ export class SeriesModel {
     this.#bins += 1;
   }
 
-  /** Work between samples that no forecast waits for. */
+  /** Work between samples that no forecast waits for; to be called after each bin. */
   rest(): void {
-    if (this.#bins < EARLY_BINS) {
-      if (this.#bins < this.#fitAt) return;
-      this.#fitAt = Math.ceil(this.#bins * EARLY_GROWTH);
-      for (let fit = 0; fit < this.#kernels.fits; fit += 1) this.#fit(fit);
-    } else if (this.#bins % FIT_EVERY === 0) {
-      this.#fit((this.#bins / FIT_EVERY) % this.#kernels.fits);
-    }
+    const { fits } = this.#kernels;
+    const due = fitsDueAt(this.#bins, fits);
+    for (let fit = 0; fit < fits; fit += 1) if ((due >> fit) & 1) this.#fit(fit);
   }
 
   #fit(fit: number): void {
