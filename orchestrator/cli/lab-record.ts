@@ -1,10 +1,10 @@
 import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { Command } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import { CutRecorder, type RecordedCut } from '../../libvirt-adapter/lab/cut-recorder.ts';
 import type { LabGuest } from '../../libvirt-adapter/lab/guest.ts';
-import { Lab } from '../../libvirt-adapter/lab/lab.ts';
+import { GUEST_BOUNDS, Lab } from '../../libvirt-adapter/lab/lab.ts';
 import { RECORDED_WORKLOADS, type RecordedWorkload } from '../../libvirt-adapter/lab/recorded-workloads.ts';
 import { AllocatorError } from '../core/errors.ts';
 import { type Io, printAnswer } from './io.ts';
@@ -36,7 +36,7 @@ export function recordCommand(io: Io): Command {
     )
     .requiredOption('--out <folder>', 'where the set goes; a folder that does not exist or is empty')
     .option('--cuts <count>', 'how many, over all workloads together', parseCount, CUTS_DEFAULT)
-    .option('--vcpus <count>', "the guest's; each is a series of its own", parseCount, 1)
+    .option('--vcpus <count>', "the guest's; each is a series of its own", parseVcpus, 1)
     .option('--json', 'print exactly one JSON document on stdout')
     .addHelpText(
       'after',
@@ -46,6 +46,14 @@ Examples:
   $ foreshade evaluate --data sets/lab --axis instructions --resample 1000000 --metrics time_us --horizon 64 --windows 20 --season 1`,
     )
     .action((flags: RecordFlags) => record(io, flags));
+}
+
+function parseVcpus(text: string): number {
+  const [low, high] = GUEST_BOUNDS.vcpus;
+  const count = Number(text);
+  if (!Number.isInteger(count) || count < low || count > high)
+    throw new InvalidArgumentError(`It is a whole number from ${low} to ${high}.`);
+  return count;
 }
 
 async function record(io: Io, { out, cuts, vcpus, json }: RecordFlags): Promise<void> {
