@@ -48,7 +48,7 @@ export const GUEST_DEFAULTS = {
 } as const;
 
 /** Bounds of {@link GuestOptions}; memory under 96 MiB does not boot with the agent. */
-const GUEST_BOUNDS = {
+export const GUEST_BOUNDS = {
   vcpus: [1, 16],
   maxVcpus: [1, 16],
   memoryMib: [96, 8192],
