@@ -127,8 +127,7 @@ async function hostFoundation(
   const { ProcessReadings } = await import('../libvirt-adapter/process-readings.ts');
   const { openIcountCounter } = await import('../libvirt-adapter/icount-counter.ts');
   const { canShapeTaps } = await import('../libvirt-adapter/tap-shaping.ts');
-  const { ParametricForecaster } = await import('./forecast/parametric-forecaster.ts');
-  const forecaster = given ?? (await ParametricForecaster.create());
+  const forecaster = given ?? (await liveForecaster(config, logger, undo));
   const ledger = LmdbLedger.open(join(config.stateDir, 'ledger'));
   undo.push(() => ledger.close());
   const shadow = await openShadow(config, logger);
@@ -153,6 +152,39 @@ async function hostFoundation(
     shadow,
     adapter: { openCounter: openIcountCounter, tapShaping: canShapeTaps() },
   };
+}
+
+/**
+ * Requests by what their workloads taught, guests by their own courses.
+ * @throws {AllocatorError} INVALID_REQUEST when the model is not there, or not what its manifest says
+ */
+export async function liveForecaster(
+  config: Config,
+  logger: Log,
+  undo: (() => Promise<void> | void)[],
+): Promise<Forecaster> {
+  const { CourseForecaster } = await import('./forecast/course-forecaster.ts');
+  const { GuestCourses } = await import('./forecast/guest-courses.ts');
+  const { ParametricForecaster } = await import('./forecast/parametric-forecaster.ts');
+  const { SeriesKernels } = await import('./wasm/series.ts');
+  const { ServedModel } = await import('./served-model.ts');
+  const kernels = await SeriesKernels.load();
+  const model = new ServedModel(config, kernels);
+  const { weights, label } = await model.read();
+  kernels.adopt(weights);
+  logger.info({ model: label }, 'model read');
+  // Each guest's work by itself, so that a call never waits for all of them.
+  const courses = new GuestCourses(kernels, (work) => setImmediate(work));
+  undo.push(
+    model.follow({
+      onModel(next, label) {
+        courses.adopt(next);
+        logger.info({ model: label }, 'another version of the model serves');
+      },
+      onRefused: (cause) => logger.warn({ err: cause }, 'the model stays as it is'),
+    }),
+  );
+  return new CourseForecaster(await ParametricForecaster.create(), courses);
 }
 
 /** The record of samples, as the configuration keeps it. @throws {ShadowError} as `DiskShadowStore.open` */

@@ -4,6 +4,7 @@ import { MODES, type Mode } from '../core/guest.ts';
 import { WIRE_MODE } from '../service/enums.ts';
 import type { ForeshadeClient } from './client.ts';
 import { guestDocument, modeName } from './documents.ts';
+import { guestWatchCommand } from './guest-watch.ts';
 import { type Io, printAnswer } from './io.ts';
 import { addClientOptions, type ClientOptions, withClient } from './options.ts';
 import { sizesText } from './profile-text.ts';
@@ -18,7 +19,7 @@ interface SamplingOptions {
 
 type Ask = (client: ForeshadeClient, wait: { timeoutMs: number; signal: AbortSignal }) => Promise<Guest>;
 
-/** `foreshade guest list|show|adopt|release|restore|mode|sampling`. */
+/** `foreshade guest list|show|watch|adopt|release|restore|mode|sampling`. */
 export function guestCommand(io: Io): Command {
   const answerOne = async (options: ClientOptions, ask: Ask): Promise<void> => {
     const wait = { timeoutMs: options.timeout, signal: io.signal };
@@ -111,11 +112,13 @@ export function guestCommand(io: Io): Command {
 Examples:
   $ foreshade guest list
   $ foreshade guest adopt web-1 --mode advise
+  $ foreshade guest watch web-1
   $ foreshade guest mode web-1 enforce
   $ foreshade guest sampling web-1 --full 5s --instructions 1e6
   $ foreshade guest release web-1`,
   );
-  for (const child of [list, show, adopt, release, restore, mode, sampling]) command.addCommand(child);
+  for (const child of [list, show, guestWatchCommand(io), adopt, release, restore, mode, sampling])
+    command.addCommand(child);
   return command;
 }
 

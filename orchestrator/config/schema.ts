@@ -28,6 +28,8 @@ const LOOPBACK = /^(?:127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\]):([1-9]\d{0,4})$/;
 const PORT_MAX = 65_535;
 /** One to three names with slashes between. */
 const INPUT_NAME = /^(?:[^/]{1,256}\/){0,2}[^/]{1,256}$/;
+/** Name of a model: that of a folder, no path, nothing hidden. */
+const MODEL_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 /** Rules of inputs: each is tried for each parameter of each request. */
 const INPUT_NAMES_MAX = 64;
 
@@ -58,6 +60,12 @@ function path(charsMax: number) {
 function name(charsMax: number) {
   const rule = `a text of 1 to ${charsMax} characters`;
   return { type: z.string({ error: rule }).min(1).max(charsMax), rule };
+}
+
+function modelName() {
+  const rule =
+    'a name of letters, digits, dots, underscores and dashes, at most 64, that begins with a letter or a digit';
+  return { type: z.string({ error: rule }).regex(MODEL_NAME, { error: rule }), rule };
 }
 
 function oneOf<const T extends readonly [string, ...string[]]>(values: T) {
@@ -330,6 +338,20 @@ export const CONFIG_SCHEMA = z.strictObject({
       redact_inputs: key(inputNames(), [], 'Parameters of which only is kept that they were there.'),
     },
     'The record of what guests used, in `shadow` below `state_dir`.',
+  ),
+  model: section(
+    {
+      name: key(
+        modelName(),
+        'default',
+        "Model of the guests' own courses; of its versions the one that was promoted, else the newest. A promotion is in force within seconds.",
+      ),
+      folder: optional(
+        path(PATH_CHARS_MAX),
+        'Where models are kept; those that ship are looked at after it. Absent: `models` below `state_dir`.',
+      ),
+    },
+    'What forecasts guests without a request.',
   ),
   log: section(
     { level: key(oneOf(LOG_LEVELS), 'info', 'Least severe level that is written.') },

@@ -43,6 +43,9 @@ export interface HostStatus {
   readonly leases: Readonly<Partial<Record<LeaseState, number>>>;
 }
 
+/** A sample, and what the guest's own course then foresees. */
+export type WatchedSample = GuestSample & { readonly forecast?: Forecast };
+
 /** The allocation engine as the service and the CLI see it. All methods throw AllocatorError. */
 export interface AllocationEngine {
   /**
@@ -81,8 +84,8 @@ export interface AllocationEngine {
   setMode(guest: string, mode: Mode): Promise<GuestStatus>;
   /** How finely the guest is sampled from now on, where it differs from the host's granularity. */
   setSampling(guest: string, sampling: Partial<Sampling>): Promise<GuestStatus>;
-  /** Samples of one guest as they come, until the signal aborts. */
-  watchGuest(guest: string, context: CallContext): AsyncIterable<GuestSample>;
+  /** Samples of one guest as they come, until the signal aborts; at most once a second with what is foreseen from there on. */
+  watchGuest(guest: string, context: CallContext): AsyncIterable<WatchedSample>;
 
   /** Take no new work and finish what is in flight. Guests keep what they have. */
   drain(): Promise<void>;

@@ -5,6 +5,7 @@ import type {
   Decision,
   GuestStatus,
   HostStatus,
+  WatchedSample,
   WorkReport,
 } from '../core/engine.ts';
 import { AllocatorError } from '../core/errors.ts';
@@ -36,6 +37,9 @@ import { Recorder, type Shadow } from './recorder.ts';
 import { Residual } from './residual.ts';
 import { Settling } from './settling.ts';
 import { SampleFeed, watchLease } from './watching.ts';
+
+/** Watchers are told what is foreseen at most so often: once a second, less what a sample may come early. */
+const FORESEEN_EVERY_MS = 950;
 
 /** Everything the engine reaches the world through. */
 export interface EngineParts {
@@ -318,8 +322,27 @@ export class Engine implements AllocationEngine {
     return this.#desk.setSampling(name, sampling);
   }
 
-  async *watchGuest(name: string, { signal }: CallContext): AsyncIterable<GuestSample> {
-    yield* this.#samples.watch(this.#guests.adopted(name).record.id, signal);
+  async *watchGuest(name: string, { signal }: CallContext): AsyncIterable<WatchedSample> {
+    const guest = this.#guests.adopted(name);
+    let foreseenAtMs = Number.NEGATIVE_INFINITY;
+    for await (const sample of this.#samples.watch(guest.record.id, signal)) {
+      const isDue = sample.cadence === 'full' && Math.abs(sample.atMs - foreseenAtMs) >= FORESEEN_EVERY_MS;
+      if (isDue) foreseenAtMs = sample.atMs;
+      yield isDue ? { ...sample, forecast: this.#foresee(guest) } : sample;
+    }
+  }
+
+  /** A guest's own course, from now on. */
+  #foresee({ record, facts }: ManagedGuest): Forecast {
+    const { clock, forecaster } = this.#parts;
+    const { cpuMillicores, memoryBytes } = facts.ceiling;
+    return forecaster.forecast({
+      guest: record.id,
+      axis: 'seconds',
+      track: 'short',
+      originMs: clock.nowMs(),
+      ceiling: { cpuMillicores, memoryBytes },
+    });
   }
 }
 

@@ -12,7 +12,7 @@ import type {
   ResourceProfile as WireProfile,
 } from '../../proto/gen/foreshade/v1/resources.ts';
 import type { Sample as WireSample } from '../../proto/gen/foreshade/v1/shadow.ts';
-import type { Decision, GuestStatus, HostStatus } from '../core/engine.ts';
+import type { Decision, GuestStatus, HostStatus, WatchedSample } from '../core/engine.ts';
 import { FIELDS, type Forecast, LEVELS, QUANTILE_LEVELS } from '../core/forecast.ts';
 import type { GuestCapabilities } from '../core/guest.ts';
 import type { Lease, PredictedNeed } from '../core/lease.ts';
@@ -23,7 +23,6 @@ import {
   type ResourceProfile,
 } from '../core/profile.ts';
 import type { Params, ParamValue } from '../core/request.ts';
-import type { GuestSample } from '../core/sample.ts';
 import type { WritingStatus } from '../core/shadow.ts';
 import { WIRE_AXIS, WIRE_LEASE_STATE, WIRE_MODE, WIRE_PRIORITY, WIRE_TRACK } from './enums.ts';
 
@@ -151,7 +150,7 @@ export function wireDecision(decision: Decision): WireDecision {
   return { ...decision, atMs: whole(decision.atMs), inputs: Object.fromEntries(inputs) };
 }
 
-export function wireSample(sample: GuestSample): WireSample {
+export function wireSample(sample: WatchedSample): WireSample {
   return {
     guest: sample.guest,
     atMs: whole(sample.atMs),
@@ -161,6 +160,7 @@ export function wireSample(sample: GuestSample): WireSample {
     cadence: sample.cadence,
     instructionsAt: whole(sample.instructionsAt),
     instructions: { ...sample.classes },
+    forecast: sample.forecast && wireForecast(sample.forecast),
   };
 }
 

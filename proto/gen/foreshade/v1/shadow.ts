@@ -20,7 +20,7 @@ import {
   type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { ParamValue, ResourceProfile } from "./resources.ts";
+import { Forecast, ParamValue, ResourceProfile } from "./resources.ts";
 
 export interface WatchGuestRequest {
   /** UUID or name. */
@@ -50,6 +50,8 @@ export interface Sample {
     | undefined;
   /** Instructions executed in the period, by class: system, crypto, vector, branch, memory, other. */
   instructions: { [key: string]: number };
+  /** What the guest's own course foresees from here on, on the short track; at most once a second. */
+  forecast: Forecast | undefined;
 }
 
 export interface Sample_InstructionsEntry {
@@ -204,6 +206,7 @@ function createBaseSample(): Sample {
     cadence: undefined,
     instructionsAt: undefined,
     instructions: {},
+    forecast: undefined,
   };
 }
 
@@ -233,6 +236,9 @@ export const Sample: MessageFns<Sample> = {
     globalThis.Object.entries(message.instructions).forEach(([key, value]: [string, number]) => {
       Sample_InstructionsEntry.encode({ key: key as any, value }, writer.uint32(66).fork()).join();
     });
+    if (message.forecast !== undefined) {
+      Forecast.encode(message.forecast, writer.uint32(74).fork()).join();
+    }
     return writer;
   },
 
@@ -316,6 +322,14 @@ export const Sample: MessageFns<Sample> = {
             }
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.forecast = Forecast.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -363,6 +377,7 @@ export const Sample: MessageFns<Sample> = {
           {},
         )
         : {},
+      forecast: isSet(object.forecast) ? Forecast.fromJSON(object.forecast) : undefined,
     };
   },
 
@@ -398,6 +413,9 @@ export const Sample: MessageFns<Sample> = {
         });
       }
     }
+    if (message.forecast !== undefined) {
+      obj.forecast = Forecast.toJSON(message.forecast);
+    }
     return obj;
   },
 
@@ -424,6 +442,9 @@ export const Sample: MessageFns<Sample> = {
       },
       {},
     );
+    message.forecast = (object.forecast !== undefined && object.forecast !== null)
+      ? Forecast.fromPartial(object.forecast)
+      : undefined;
     return message;
   },
 };

@@ -348,6 +348,8 @@ Commands:
   list [options]                 List the guests of this host
   show [options] <guest>         Show one guest: sizes, abilities, baseline and
                                  leases
+  watch [options] <guest>        Follow the samples of a guest, beside what was
+                                 foreseen of each; Ctrl-C stops
   adopt [options] <guest>        Record the sizes of a guest as its baseline and
                                  manage it from now on
   release [options] <guest>      End a guest's leases, put its baseline back and
@@ -361,6 +363,7 @@ Commands:
 Examples:
   $ foreshade guest list
   $ foreshade guest adopt web-1 --mode advise
+  $ foreshade guest watch web-1
   $ foreshade guest mode web-1 enforce
   $ foreshade guest sampling web-1 --full 5s --instructions 1e6
   $ foreshade guest release web-1
