@@ -67,9 +67,9 @@ export interface TrainingListener {
 
 /**
  * Share of its say that the recurrent part keeps. What it learns holds within the sets it saw; on bursty guests of other
- * systems its whole say made the CRPS a fifth worse than none, and this share neither better nor worse.
+ * systems 0.3 of it made the CRPS of four hours 1 to 4 % worse than none.
  */
-const SAY = 0.3;
+const SAY = 0.1;
 /** Most workers that cut stretches. */
 const WORKERS_MAX = 4;
 
