@@ -175,7 +175,13 @@ export async function liveForecaster(
   logger.info({ model: label }, 'model read');
   // Each guest's work by itself, so that a call never waits for all of them.
   const courses = new GuestCourses(kernels, (work) => setImmediate(work));
+  const { CourseKeeper } = await import('./forecast/course-keeper.ts');
+  const keeper = await CourseKeeper.start(join(config.stateDir, 'courses'), courses, {
+    onDamaged: (path, cause) => logger.warn({ path, err: cause }, 'a course cannot be read and begins cold'),
+    onUnwritten: (path, cause) => logger.warn({ path, err: cause }, 'a course was not kept'),
+  });
   undo.push(
+    () => keeper.stop(),
     model.follow({
       onModel(next, label) {
         courses.adopt(next);

@@ -38,7 +38,7 @@ export class Grid {
   readonly #rows: Float64Array;
 
   /** @param rows as `rows` of a grid of the same shape gave it; absent: nothing was read yet */
-  constructor(shape: GridShape, rows = new Float64Array(FIELDS * ROW).fill(Number.NaN)) {
+  constructor(shape: GridShape, rows: Float64Array = new Float64Array(FIELDS * ROW).fill(Number.NaN)) {
     assert(rows.length === FIELDS * ROW);
     assert(shape.phaseMs >= 0 && shape.phaseMs < shape.stepMs);
     this.#shape = shape;

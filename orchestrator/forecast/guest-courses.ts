@@ -3,6 +3,7 @@ import type { GuestId } from '../core/guest.ts';
 import { PROFILE_FIELDS } from '../core/profile.ts';
 import type { GuestSample } from '../core/sample.ts';
 import type { SeriesKernels } from '../wasm/series.ts';
+import { type CourseRecord, decodeCourse, encodeCourse } from './course-record.ts';
 import { fitsDueAt } from './fit-schedule.ts';
 import { Grid } from './grid.ts';
 
@@ -10,8 +11,11 @@ import { Grid } from './grid.ts';
 const GUESTS_MAX = 1024;
 /** Bins of a track before it answers: as many as an expert needs behind it before it is held against an outcome. */
 export const BINS_MIN = 8;
-/** Work of one guest that may wait; more is done at once. A full sample causes at most 15 pieces. */
-const DUE_MAX = 64;
+/** Pieces of one guest's work that may wait; more is done at once. A gap of a day causes some 130. */
+const DUE_MAX = 256;
+/** Pieces done in one go, a full sample's mostly, and bins in a piece: no call waits longer than a few ms. */
+const PIECES_AT_ONCE = 16;
+const PIECE_BINS_MAX = 16;
 const MEMORY = PROFILE_FIELDS.indexOf('memoryBytes');
 
 /** What the two tracks differ in. */
@@ -51,7 +55,7 @@ interface GuestTrack {
 
 interface Course {
   readonly short: GuestTrack;
-  readonly long: GuestTrack;
+  long: GuestTrack;
   /** By field, fits of the long track that are to be made; bit f: fit f. */
   readonly fits: Uint8Array;
   /** Work in order, PIECE numbers each. */
@@ -149,6 +153,34 @@ export class GuestCourses {
     return { originMs: grid.endMs, knots, values, peak, bins };
   }
 
+  /** Guests that are known, the least recently read first. */
+  guests(): GuestId[] {
+    return [...this.#courses.keys()];
+  }
+
+  /** The long track of a guest as a file's content; undefined before its first bin. */
+  record(guest: GuestId): Uint8Array | undefined {
+    const course = this.#courses.get(guest);
+    if (course === undefined) return undefined;
+    this.#catchUp(course);
+    const { grid, taken, states } = course.long;
+    return states && encodeCourse({ guest, rows: grid.rows, taken, fits: course.fits, states });
+  }
+
+  /**
+   * Go on with a guest's long track where a record ends; its short track begins anew.
+   * @returns the guest
+   * @throws {Error} that says what is wrong with the record
+   */
+  resume(content: Uint8Array): GuestId {
+    const { guest, rows, taken, fits, states } = decodeCourse(content, this.#pages.long.state.length);
+    this.forget(guest);
+    const course = this.#claim(guest);
+    course.long = newTrack('long', longPhaseMs(guest), { rows, taken, states });
+    course.fits.set(fits);
+    return guest;
+  }
+
   /** Drop what is known of a guest. */
   forget(guest: GuestId): void {
     const course = this.#courses.get(guest);
@@ -176,7 +208,8 @@ export class GuestCourses {
 
   #noting({ due }: Course, what: number) {
     return (field: number, value: number, count: number): void => {
-      due.push(what, field, value, count);
+      for (let left = count; left > 0; left -= PIECE_BINS_MAX)
+        due.push(what, field, value, Math.min(left, PIECE_BINS_MAX));
     };
   }
 
@@ -194,14 +227,15 @@ export class GuestCourses {
   readonly #workOn = (): void => {
     const [course] = this.#waiting;
     if (course === undefined) return;
-    this.#catchUp(course);
+    this.#catchUp(course, PIECES_AT_ONCE);
     if (this.#waiting.size > 0) this.#defer?.(this.#workOn);
   };
 
-  /** Do all that is due of one guest, in order. */
-  #catchUp(course: Course): void {
+  /** Do what is due of one guest, in order. @param piecesMax absent: all of it */
+  #catchUp(course: Course, piecesMax = Number.POSITIVE_INFINITY): void {
     const { due } = course;
-    for (let i = 0; i < due.length; i += PIECE) {
+    const end = Math.min(due.length, piecesMax * PIECE);
+    for (let i = 0; i < end; i += PIECE) {
       const [what, field = 0, value = 0, count = 0] = due.slice(i, i + PIECE);
       if (what === FIT_TURN) this.#fitOne(course);
       else if (what === SHORT_BINS) this.#refresh(course.short, 'short', { field, value, count });
@@ -209,8 +243,10 @@ export class GuestCourses {
         course.fits[field] =
           (course.fits[field] ?? 0) | this.#refresh(course.long, 'long', { field, value, count });
     }
-    due.length = 0;
+    // Set back if more is to do: behind those that wait.
     this.#waiting.delete(course);
+    if (end < due.length) this.#waiting.add(course);
+    due.splice(0, end);
   }
 
   /** Let a field's series take bins of one value. @returns the fits that fell due meanwhile */
@@ -283,8 +319,13 @@ function newCourse(guest: GuestId): Course {
   };
 }
 
-function newTrack(name: Track, phaseMs: number): GuestTrack {
-  return { grid: new Grid({ ...TRACKS[name], phaseMs }), taken: new Float64Array(FIELDS), states: undefined };
+function newTrack(
+  name: Track,
+  phaseMs: number,
+  held?: Pick<CourseRecord, 'rows' | 'taken' | 'states'>,
+): GuestTrack {
+  const grid = new Grid({ ...TRACKS[name], phaseMs }, held?.rows);
+  return { grid, taken: held?.taken ?? new Float64Array(FIELDS), states: held?.states };
 }
 
 /** Where a guest's bins of five minutes begin: each guest's elsewhere, so that their work does not come all at once. FNV-1a. */

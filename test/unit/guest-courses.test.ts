@@ -1,10 +1,13 @@
 // Goal: uneven samples become the bins they should, and a course that is paged in and out is the course that stays, to the
 // bit, whenever its work is done. Method: bins worked by hand, and series of the same bins in slots of their own as oracle.
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import t from 'tap';
 import { readModel } from '../../models/files/model-file.ts';
 import { FIELDS, LEVELS, QUANTILE_LEVELS, type Track } from '../../orchestrator/core/forecast.ts';
 import type { GuestSample } from '../../orchestrator/core/sample.ts';
 import { CourseForecaster } from '../../orchestrator/forecast/course-forecaster.ts';
+import { CourseKeeper } from '../../orchestrator/forecast/course-keeper.ts';
 import { fitsDueAt } from '../../orchestrator/forecast/fit-schedule.ts';
 import { Grid } from '../../orchestrator/forecast/grid.ts';
 import { GuestCourses, longPhaseMs } from '../../orchestrator/forecast/guest-courses.ts';
@@ -273,4 +276,107 @@ t.test('a guest without a request is forecast by its own course, and says while 
   );
   forecaster.forget('a');
   t.match(ask('short', 70_000).reason, /^cold start: 0 of 8/);
+});
+
+/** A keeper over a folder, and the paths it told of. */
+async function kept(folder: string, courses: GuestCourses) {
+  const told: string[] = [];
+  const listener = {
+    onDamaged: (path: string, cause: unknown) => void told.push(`${basename(path)}: ${String(cause)}`),
+    onUnwritten: (path: string, cause: unknown) => void told.push(`${basename(path)}: ${String(cause)}`),
+  };
+  return { keeper: await CourseKeeper.start(folder, courses, listener), told };
+}
+
+t.test('a restart goes on where the long track ended, to the bit', async (t) => {
+  const folder = t.testdir();
+  const kernels = await loaded();
+  const list = samples(160, 300_000);
+  // Cut where fits are still to be made, so that they are part of what is kept.
+  const cut = 2 * 82;
+  const through = new GuestCourses(kernels);
+  for (const sample of list) through.observe(sample);
+
+  const before = new GuestCourses(kernels);
+  const { keeper } = await kept(folder, before);
+  for (const sample of list.slice(0, cut)) before.observe(sample);
+  await keeper.stop();
+  t.strictSame(readdirSync(folder).sort(), ['a.course', 'b.course']);
+
+  const after = new GuestCourses(kernels);
+  const { keeper: next, told } = await kept(folder, after);
+  t.equal(after.bins('a', 'long'), before.bins('a', 'long'));
+  for (const sample of list.slice(cut)) after.observe(sample);
+  const atMs = 160 * 300_000;
+  for (const guest of ['a', 'b'])
+    t.strictSame(after.forecast(guest, 'long', atMs), through.forecast(guest, 'long', atMs));
+  t.strictSame(told, []);
+
+  after.forget('a');
+  await next.stop();
+  t.strictSame(readdirSync(folder), ['b.course'], 'a guest that is forgotten leaves nothing');
+});
+
+t.test('a damaged file is told of and the guest begins cold; the others go on', async (t) => {
+  const folder = t.testdir();
+  const kernels = await loaded();
+  const before = new GuestCourses(kernels);
+  const { keeper } = await kept(folder, before);
+  for (const guest of ['a', 'b', 'c', 'd', '../e'])
+    for (let i = 1; i < 20; i += 1)
+      before.observe(sampleOf(guest, i * 300_000, { cpuMillicores: i }, { periodMs: 300_000 }));
+  await keeper.stop();
+  const harm = (name: string, change: (bytes: Buffer) => Buffer): void =>
+    writeFileSync(join(folder, name), change(readFileSync(join(folder, name))));
+  harm('a.course', (bytes) => {
+    bytes.writeUInt8(bytes.readUInt8(5000) ^ 4, 5000);
+    return bytes;
+  });
+  harm('b.course', (bytes) => bytes.subarray(0, bytes.length - 1));
+  harm('c.course', () => Buffer.alloc(0));
+  harm('d.course', (bytes) => {
+    bytes.writeUInt32LE(9, 8);
+    return bytes;
+  });
+  writeFileSync(join(folder, 'b.course.draft'), 'half');
+  const after = new GuestCourses(kernels);
+  const { told } = await kept(folder, after);
+  t.strictSame(told.sort(), [
+    'a.course: Error: its checksum differs',
+    'b.course: Error: its checksum differs',
+    'c.course: Error: it is no record of a course',
+    'd.course: Error: it is of version 9, and this program reads 1',
+  ]);
+  t.strictSame(after.guests(), ['../e']);
+  t.strictSame(readdirSync(folder), ['..%2Fe.course']);
+  t.equal(after.bins('a', 'long'), 0);
+});
+
+t.test('after a gap of a day the work is done in pieces, and comes out the same', async (t) => {
+  const kernels = await loaded();
+  const list = [...samples(12, 300_000), ...samples(1, 300_000).map((s) => ({ ...s, atMs: 280 * 300_000 }))];
+  const atOnce = new GuestCourses(kernels);
+  for (const sample of list) atOnce.observe(sample);
+  const later: (() => void)[] = [];
+  const deferred = new GuestCourses(kernels, (work) => later.push(work));
+  for (const sample of list) deferred.observe(sample);
+  let goes = 0;
+  for (let work = later.shift(); work !== undefined; work = later.shift()) {
+    work();
+    goes += 1;
+  }
+  t.ok(goes > 4, `${goes} goes`);
+  t.strictSame(answers(deferred, 280 * 300_000), answers(atOnce, 280 * 300_000));
+});
+
+t.test('other weights serve from the next forecast on', async (t) => {
+  const kernels = await loaded();
+  const courses = new GuestCourses(kernels);
+  for (const sample of samples(60)) courses.observe(sample);
+  const before = courses.forecast('a', 'short', 60_000);
+  const weights = kernels.model.slice();
+  courses.adopt(weights.map((weight) => -weight));
+  t.strictNotSame(courses.forecast('a', 'short', 60_000), before);
+  courses.adopt(weights);
+  t.strictSame(courses.forecast('a', 'short', 60_000), before);
 });
