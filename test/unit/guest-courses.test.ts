@@ -17,6 +17,8 @@ import { SeriesKernels } from '../../orchestrator/wasm/series.ts';
 import { randomFrom } from '../random.ts';
 
 const SEED = 5;
+/** Past bin 484, where fits fall due that a day's season leaves enough origins for. */
+const LONG_BINS = 504;
 t.comment(`seed ${SEED}`);
 
 async function loaded(): Promise<SeriesKernels> {
@@ -154,7 +156,7 @@ function answers(courses: GuestCourses, atMs: number) {
 t.test('paged in and out, a series is what it is in a slot of its own, fits and all', async (t) => {
   const [kernels, own] = [await loaded(), await loaded()];
   const courses = new GuestCourses(kernels);
-  const bins = 140;
+  const bins = LONG_BINS;
   const random = randomFrom(SEED);
   const phase = longPhaseMs('a');
   const first = 1000;
@@ -195,7 +197,7 @@ t.test(
     const kernels = await loaded();
     for (const [stepMs, count] of [
       [1000, 400],
-      [300_000, 90],
+      [300_000, LONG_BINS],
     ] as const) {
       const list = samples(count, stepMs);
       const atMs = count * stepMs;
@@ -291,9 +293,9 @@ async function kept(folder: string, courses: GuestCourses) {
 t.test('a restart goes on where the long track ended, to the bit', async (t) => {
   const folder = t.testdir();
   const kernels = await loaded();
-  const list = samples(160, 300_000);
+  const list = samples(LONG_BINS, 300_000);
   // Cut where fits are still to be made, so that they are part of what is kept.
-  const cut = 2 * 82;
+  const cut = 2 * (LONG_BINS - 18);
   const through = new GuestCourses(kernels);
   for (const sample of list) through.observe(sample);
 
@@ -307,7 +309,7 @@ t.test('a restart goes on where the long track ended, to the bit', async (t) => 
   const { keeper: next, told } = await kept(folder, after);
   t.equal(after.bins('a', 'long'), before.bins('a', 'long'));
   for (const sample of list.slice(cut)) after.observe(sample);
-  const atMs = 160 * 300_000;
+  const atMs = LONG_BINS * 300_000;
   for (const guest of ['a', 'b'])
     t.strictSame(after.forecast(guest, 'long', atMs), through.forecast(guest, 'long', atMs));
   t.strictSame(told, []);
