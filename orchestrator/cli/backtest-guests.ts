@@ -4,11 +4,23 @@ import { setImmediate } from 'node:timers/promises';
 import { Command, InvalidArgumentError } from 'commander';
 import type { AllocationScore } from '../../models/backtest/guests/allocation-sheet.ts';
 import { bestSlackAt, type FrontierPoint } from '../../models/backtest/guests/frontier.ts';
-import { ACTUATORS, GUEST_RESOURCES, type GuestResource } from '../../models/backtest/guests/guest-series.ts';
+import {
+  ACTUATORS,
+  DAY_BINS,
+  GUEST_RESOURCES,
+  type GuestResource,
+  WARM_UP_BINS,
+} from '../../models/backtest/guests/guest-series.ts';
 import { ORACLE, PEERS } from '../../models/backtest/guests/peers.ts';
+import { type ForecastFleet, growForest, OurPlay } from '../../models/backtest/guests/play-ours.ts';
 import { playPeer } from '../../models/backtest/guests/play-peer.ts';
+import { OWN_LEVELS } from '../../models/backtest/guests/priced-policy.ts';
+import { Random } from '../../models/train/random.ts';
+import { SeriesKernels } from '../wasm/series.ts';
+import { forecastGuests } from './backtest-guest-forecasts.ts';
 import { type GuestSet, readGuestSet } from './backtest-guest-set.ts';
 import { type Io, printAnswer } from './io.ts';
+import { DEFAULT_MODEL, loadModel } from './model-folder.ts';
 import { Progress } from './progress.ts';
 import { parseCount } from './quantities.ts';
 import { table } from './table.ts';
@@ -33,6 +45,12 @@ interface GuestRow {
 }
 
 const TARGETS = [0.05, 0.01, 0.001];
+/** From here on our policy plays, so that its prices have settled when it is scored. */
+const FROM_BIN = WARM_UP_BINS - DAY_BINS;
+/** Seed of what the forest draws: the same sets give the same rows. */
+const FOREST_SEED = 1;
+/** Bins between two looks at Ctrl-C. */
+const BINS_AT_ONCE = 50;
 
 /** `foreshade backtest guests`: what policies would have given to recorded guests, and what that would have cost. */
 export function guestsCommand(io: Io): Command {
@@ -88,7 +106,10 @@ async function backtestGuests(io: Io, options: GuestsOptions): Promise<void> {
   const { lead, guests } = options;
   if (io.errIsTerminal) io.err(`reading ${options.data}\n`);
   const set = await readGuestSet(resolve(options.data), guests);
-  const rows = await playPeers(io, set, lead);
+  if (io.errIsTerminal) io.err(`reading ${options.fit}\n`);
+  const fit = await readGuestSet(resolve(options.fit), guests);
+  const peers = await playPeers(io, set, lead);
+  const rows = [...(await playOurs(io, fit, set, options)), ...peers];
   const seconds = (performance.now() - began) / 1000;
   printAnswer(io, options.json, {
     document: {
@@ -115,6 +136,60 @@ async function playPeers(io: Io, set: GuestSet, lead: number): Promise<GuestRow[
       const done = (r * peers.length + p + 1) / (GUEST_RESOURCES.length * peers.length);
       progress.tell(done, `${resource}: ${peer.policy}`);
     }
+  }
+  progress.end();
+  return rows;
+}
+
+async function playOurs(
+  io: Io,
+  fit: GuestSet,
+  set: GuestSet,
+  { lead, targets }: GuestsOptions,
+): Promise<GuestRow[]> {
+  const { weights } = await loadModel(io, await SeriesKernels.load(), DEFAULT_MODEL);
+  const plan = { weights, from: FROM_BIN, lead, levels: OWN_LEVELS };
+  const fleetsOf = async (month: GuestSet): Promise<ForecastFleet[]> => {
+    const progress = new Progress(io);
+    const forecasts = await forecastGuests(month, plan, io.signal, (done) =>
+      progress.tell(
+        done / month.guests.length,
+        `${month.name}: forecast ${done} of ${month.guests.length} guests`,
+      ),
+    );
+    progress.end();
+    return GUEST_RESOURCES.map((resource, r) => ({
+      fleet: month.fleets[resource],
+      actuator: ACTUATORS[resource],
+      lead,
+      from: FROM_BIN,
+      forecasts: forecasts.map((own) => own[r] as Float32Array),
+    }));
+  };
+  const known = await fleetsOf(fit);
+  const judged = await fleetsOf(set);
+  const random = new Random(FOREST_SEED);
+  const progress = new Progress(io);
+  const rows: GuestRow[] = [];
+  for (const [r, resource] of GUEST_RESOURCES.entries()) {
+    const forest = growForest(known[r] as ForecastFleet, () => random.next());
+    const play = new OurPlay(judged[r] as ForecastFleet, forest, targets);
+    for (let bin = FROM_BIN; bin < set.bins; bin += 1) {
+      if (bin % BINS_AT_ONCE === 0) {
+        await setImmediate();
+        io.signal.throwIfAborted();
+      }
+      play.step(bin);
+      progress.tell((r + (bin + 1) / set.bins) / GUEST_RESOURCES.length, `${resource}: foreshade`);
+    }
+    for (const [t, score] of play.scores().entries())
+      rows.push({
+        policy: 'foreshade',
+        resource,
+        target: targets[t] as number,
+        parameter: 'pooled prices',
+        score,
+      });
   }
   progress.end();
   return rows;
