@@ -51,6 +51,11 @@ const PROOFS = [
     env: { FORESHADE_SEEDS: '300' },
   },
   {
+    name: 'calibration',
+    command: node(compiled('unit/calibration.test')),
+    env: { FORESHADE_GUESTS: '1' },
+  },
+  {
     name: 'icount-60-s',
     command: node(compiled('e2e/icount.test')),
     env: { FORESHADE_ICOUNT_SECONDS: '60' },
