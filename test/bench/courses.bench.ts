@@ -1,6 +1,6 @@
-// Share of one core that the courses of 1,000 guests with all seven fields take at one sample a second, while their series are
-// young and later; then one guest with its memory full: ms of a sample of five minutes (7 bins of the long track, 112 of the
-// short one, a fit at times) and of a forecast. Prints one JSON document, with a calibration loop of the same run.
+// Share of one core that the courses of 1,000 guests with all seven fields take at one sample a second: in their first 17
+// minutes, when more is reviewed, and later. Then one guest with its memory full: ms of a sample of five minutes (7 bins of the
+// long track, 112 of the short one, a fit at times) and of a forecast. Prints one JSON document, with a calibration loop.
 import { readModel } from '../../models/files/model-file.ts';
 import type { Track } from '../../orchestrator/core/forecast.ts';
 import { PROFILE_FIELDS } from '../../orchestrator/core/profile.ts';
@@ -12,8 +12,10 @@ import { recordFigure } from '../figures.ts';
 import { randomFrom } from '../random.ts';
 
 const GUESTS = 1000;
-/** Seconds before the clock is looked at: the JIT's tiers, and the reviews that are closer while a series is young. */
-const SECONDS_BEFORE = { young: 60, grown: 1040 };
+/** Seconds before it is measured: the memory of 256 bins is full; and past 1,024 bins, from where on a quarter is reviewed. */
+const SECONDS_BEFORE = { young: 270, grown: 1040 };
+/** Guests that grow so old, for a thousand would take minutes; their share is multiplied. */
+const GROWN_GUESTS = 100;
 const SECONDS = 10;
 /** Bins of the long track: four weeks, so that its memory is full, and those that are timed after them. */
 const LONG_BINS = { before: 8064, timed: 512 };
@@ -38,25 +40,30 @@ function timeMs(work: () => void): number {
   return Number(process.hrtime.bigint() - from) / 1e6;
 }
 
-const courses = new GuestCourses(kernels);
-let second = 0;
-/** ms of each of the next seconds, making the samples not counted. */
-function play(seconds: number): number[] {
-  return Array.from({ length: seconds }, () => {
-    second += 1;
-    const samples = Array.from({ length: GUESTS }, (_, guest) => sampleOf(guest, second * 1000, 1000));
-    return timeMs(() => {
+/** CPU ms that work takes: other processes do not count. */
+function cpuMs(work: () => void): number {
+  const from = process.cpuUsage();
+  work();
+  const { user, system } = process.cpuUsage(from);
+  return (user + system) / 1000;
+}
+const median = (times: number[]): number => times.sort((a, b) => a - b)[times.length >> 1] as number;
+
+/** Share of a core that so many guests take after so many seconds; making the samples is not counted. */
+function coreFractionOf(guests: number, secondsBefore: number): number {
+  const courses = new GuestCourses(kernels);
+  const times = Array.from({ length: secondsBefore + SECONDS }, (_, second) => {
+    const samples = Array.from({ length: guests }, (_, guest) => sampleOf(guest, second * 1000, 1000));
+    return cpuMs(() => {
       for (const sample of samples) courses.observe(sample);
     });
   });
+  return median(times.slice(secondsBefore)) / 1000;
 }
-const median = (times: number[]): number => times.sort((a, b) => a - b)[times.length >> 1] as number;
-const shortOf = (before: number): number => {
-  play(before - second);
-  return median(play(SECONDS)) / 1000;
+const coreFraction = {
+  young: coreFractionOf(GUESTS, SECONDS_BEFORE.young),
+  grown: (coreFractionOf(GROWN_GUESTS, SECONDS_BEFORE.grown) * GUESTS) / GROWN_GUESTS,
 };
-const coreFraction = { young: shortOf(SECONDS_BEFORE.young), grown: shortOf(SECONDS_BEFORE.grown) };
-
 const worst = Math.max(coreFraction.young, coreFraction.grown);
 recordFigure({
   bar: 'courses-core-fraction',
