@@ -10,15 +10,13 @@ export const OWN_LEVELS = [
 ] as const;
 
 /** How the prices follow what happened, a bin; and what they are to keep. */
-const VIOLATION_RATE = 0.03;
+const VIOLATION_RATE = 0.012;
 const CHANGE_RATE = 0.01;
-const GUEST_RATE = 0.004;
+const GUEST_RATE = 0.006;
 /** A guest is charged more while it falls short more often than so many times the target. */
-const GUEST_SHARE = 2.7;
+const GUEST_SHARE = 2.9;
 /** Changes per guest-day. */
-const CHURN = 36;
-/** A violation's price grows with a guest's size to this power: of large guests much demand would be lost. */
-const SIZE_POWER = 0.25;
+const CHURN = 38;
 /** From this target on the forecaster's own distribution is taken as it is; below, the far tail, the mean of it and the forest's. */
 const TAIL_TARGET = 0.005;
 const TAIL_OWN = 0.5;
@@ -58,8 +56,6 @@ export class PricedPolicy {
   readonly #rising = new Float64Array(OWN_LEVELS.length);
   readonly #lead: number;
   readonly #prices: Prices[];
-  /** What a violation of each guest counts. */
-  readonly #weights: readonly number[];
   readonly #leaves: Int32Array;
   readonly #sizes = new Float64Array(SIZES_MAX);
   /** Chances of falling short of the sizes, by the forecaster and by the forest. */
@@ -93,7 +89,6 @@ export class PricedPolicy {
     this.#leaves = new Int32Array(forest.size);
     const means = fleet.map(({ seen }) => meanOf(seen, from) + actuator.floor);
     const mean = means.reduce((sum, own) => sum + own, 0) / fleet.length;
-    this.#weights = means.map((own) => (own / mean) ** SIZE_POWER);
     this.#prices = targets.map((target) => ({
       target,
       own: target < TAIL_TARGET ? TAIL_OWN : 1,
@@ -203,7 +198,7 @@ export class PricedPolicy {
   }
 
   #decide(prices: Prices, g: number, bin: number, count: number, features: Float32Array, at: number): void {
-    const price = prices.violation * (prices.surcharge[g] as number) * (this.#weights[g] as number);
+    const price = prices.violation * (prices.surcharge[g] as number);
     let best = Number.POSITIVE_INFINITY;
     let size = 0;
     for (let i = 0; i < count; i += 1) {
