@@ -7,7 +7,7 @@
 import { FOLLOWED, KNOTS, knotBelow, knotShare, S_SHIFT } from './layout';
 import { coveredBy } from './pool';
 
-const RATE: f32 = 0.015;
+const RATE: f32 = 0.02;
 /** The first outcomes move more: the n-th by FIRST / (n + 4), until that is less than RATE. */
 const FIRST: f32 = 0.3;
 const SHIFT_MAX: f32 = 0.25;

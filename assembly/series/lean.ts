@@ -25,17 +25,18 @@ function element(base: usize, i: i32): f32 {
  * Learn from the outcome that measure() has held the experts against.
  * @param knot  whose weights stand in WEIGHTS
  * @param count outcomes of this knot, with this one
+ * @param share part of a step to take, in (0, 1]: less where outcomes come more often
  */
-export function learnLean(s: usize, knot: i32, count: i32): void {
+export function learnLean(s: usize, knot: i32, count: i32, share: f32): void {
   const loss = steepness();
   const typicalAt = s + S_TYPICAL + ((<usize>knot) << 2);
   const before = load<f32>(typicalAt);
   const typical = before + max(TYPICAL_RATE, <f32>1.0 / <f32>count) * (loss - before);
   store<f32>(typicalAt, typical);
-  fade(s, knot);
+  fade(s, knot, share);
   if (!(typical > 0.0)) return;
   for (let k = max(knot - REACH, 0); k <= min(knot + REACH, KNOTS - 1); ++k) {
-    const rate = f32x4.splat(RATE * element(SHARES, abs(k - knot)));
+    const rate = f32x4.splat(share * RATE * element(SHARES, abs(k - knot)));
     for (let i: usize = 0; i < (<usize>GROUP_ROW) << 2; i += 16) {
       const slope = f32x4.div(v128.load(slopes + i), f32x4.splat(typical));
       const step = f32x4.max(f32x4.min(slope, f32x4.splat(STEP_MAX)), f32x4.splat(-STEP_MAX));
@@ -50,8 +51,8 @@ function leanOf(s: usize, knot: i32): usize {
   return s + S_LEAN + ((<usize>(knot * GROUP_ROW)) << 2);
 }
 
-function fade(s: usize, knot: i32): void {
-  const keep = f32x4.splat(1.0 - FADING);
+function fade(s: usize, knot: i32, share: f32): void {
+  const keep = f32x4.splat(1.0 - share * FADING);
   const lean = leanOf(s, knot);
   for (let i: usize = 0; i < (<usize>GROUP_ROW) << 2; i += 16)
     v128.store(lean + i, f32x4.mul(v128.load(lean + i), keep));

@@ -43,9 +43,11 @@ import { invert, measure, orderAtoms, rank, spread } from './pool';
 const HALF_LIFE: f64 = 288.0;
 /** Bins before an origin whose forecast is held against its outcome. */
 const ORIGIN_MIN: i32 = 8;
-/** Until so many bins every knot is reviewed every YOUNG_EVERY bins, then every KNOTS bins. */
-const YOUNG_BINS: i32 = 1024;
+/** Until so many bins, or until it is full, every knot of a series is reviewed every YOUNG_EVERY bins, then every KNOTS. */
+const YOUNG_BINS: i32 = 3072;
 const YOUNG_EVERY: i32 = 4;
+/** Until so many bins every outcome teaches the experts in full; then those of a young series by their share. */
+const INFANT_BINS: i32 = 1024;
 /** What the recurrent part sees stays within this. */
 const FEATURE_MAX: f64 = 8.0;
 
@@ -140,15 +142,16 @@ function review(s: usize, count: i32, knot: i32, every: i32): void {
   weightsHere();
   spread();
   rank(y);
+  const bins = load<i32>(s + S_BINS);
   const outcomes = origin / every + 1;
   follow(s, knot, outcomes);
-  learnLean(s, knot, outcomes);
+  learnLean(s, knot, outcomes, bins < INFANT_BINS ? 1.0 : <f32>every / <f32>KNOTS);
 }
 
 /** Review the knots whose turn it is; more of them while there is little to go by. */
 function reviewSome(s: usize, count: i32): void {
   const bins = load<i32>(s + S_BINS);
-  const every = bins < YOUNG_BINS ? YOUNG_EVERY : KNOTS;
+  const every = bins < min(YOUNG_BINS, capacityOf(s)) ? YOUNG_EVERY : KNOTS;
   for (let knot = bins % every; knot < KNOTS; knot += every) review(s, count, knot, every);
 }
 
