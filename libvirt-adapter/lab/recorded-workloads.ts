@@ -12,8 +12,8 @@ export interface RecordedWorkload {
   start(guest: LabGuest): Promise<() => Promise<void>>;
 }
 
-/** Folder in the guest of what a shell loop reads; a tmpfs, so that it is memory of the guest. */
-const FOLDER = '/tmp/recorded';
+/** Folder in the guest of what a shell loop reads. The guest's root is its initramfs, so that it is memory of the guest. */
+const FOLDER = '/recorded';
 /** A shell loop ends by itself after so long, should nobody end it, s. */
 const LOOP_S_MAX = 600;
 /** Between two runs of the runner's: none starts before its clock was read. */
