@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { servedVersion } from '../models/files/current-version.ts';
-import { type ModelParts, readModel } from '../models/files/model-file.ts';
+import { type ModelParts, partsOf, readModel } from '../models/files/model-file.ts';
 import type { Config } from './config.ts';
 import { AllocatorError } from './core/errors.ts';
 import { packagePath } from './package-path.ts';
@@ -35,8 +35,7 @@ export class ServedModel {
 
   /** Looks in the configured folder first, then among the models that ship. */
   constructor(config: Pick<Config, 'model' | 'stateDir'>, kernels: SeriesKernels) {
-    const { inputs, hidden, groups, groupRow, knotSteps } = kernels;
-    this.#parts = { inputs, hidden, groups, groupRow, knots: knotSteps };
+    this.#parts = partsOf(kernels);
     this.#name = config.model.name;
     const own = config.model.folder ?? join(config.stateDir, 'models');
     this.#folders = [own, packagePath(join('models', 'weights'))];

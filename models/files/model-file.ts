@@ -59,6 +59,17 @@ export interface ModelParts {
   readonly knots: readonly number[];
 }
 
+/** Shapes that kernels serve. */
+export function partsOf({
+  inputs,
+  hidden,
+  groups,
+  groupRow,
+  knotSteps,
+}: Omit<ModelParts, 'knots'> & { readonly knotSteps: readonly number[] }): ModelParts {
+  return { inputs, hidden, groups, groupRow, knots: knotSteps };
+}
+
 export interface SavedModel {
   readonly manifest: ModelManifest;
   /** f32, as the series module holds them: cell, head, trust. */

@@ -7,9 +7,9 @@ import { TrainingKernels } from '../../orchestrator/wasm/training.ts';
 import { type Curriculum, readCurriculum, type SetShare } from './curriculum.ts';
 import { Random } from './random.ts';
 import { startingModel } from './starting-model.ts';
-import { StretchPool } from './stretch-pool.ts';
-import { binNumbers, STRETCH_BINS } from './stretches.ts';
+import { binNumbers, STRETCH_BINS, type StretchJob } from './stretches.ts';
 import { type EpochResult, type SetLoss, type Stretch, Trainer, type TrainerState } from './trainer.ts';
+import { WorkerPool } from './worker-pool.ts';
 
 export interface TrainingPlan {
   readonly folders: readonly string[];
@@ -173,7 +173,11 @@ async function cut(
   signal: AbortSignal,
   tell: TrainingListener['progress'],
 ): Promise<{ readonly stretches: readonly Stretch[]; readonly sha256: string }> {
-  const pool = new StretchPool(Math.min(availableParallelism(), WORKERS_MAX));
+  const workers = Math.min(availableParallelism(), WORKERS_MAX);
+  const pool = new WorkerPool<StretchJob, Float32Array>(
+    new URL('./stretch-worker.js', import.meta.url),
+    workers,
+  );
   try {
     const answers = await pool.run(
       lessons.map(({ job }) => job),

@@ -1,11 +1,11 @@
 import { parentPort } from 'node:worker_threads';
 import { DAY_BINS } from '../../models/backtest/guests/guest-series.ts';
+import type { Numbered } from '../../models/train/worker-pool.ts';
 import { SeriesModel } from '../forecast/series-model.ts';
 import { SeriesKernels } from '../wasm/series.ts';
 
 /** One guest whose bins are to be forecast, each from those before it. */
 export interface GuestJob {
-  readonly place: number;
   readonly weights: Float32Array;
   /** f64[bins] a resource; NaN: nothing was recorded. */
   readonly demand: readonly Float64Array[];
@@ -15,18 +15,15 @@ export interface GuestJob {
   readonly levels: readonly number[];
 }
 
-export interface GuestAnswer {
-  readonly place: number;
-  /** f32[bins - from, levels] a resource: of the bin `lead` later. Zero for a resource that was never read. */
-  readonly forecasts: readonly Float32Array[];
-}
+/** f32[bins - from, levels] a resource: of the bin `lead` later. Zero for a resource that was never read. */
+export type GuestForecasts = readonly Float32Array[];
 
 const port = parentPort;
 if (port === null) throw new Error('this file runs as a worker');
-port.on('message', async (job: GuestJob) => {
-  const forecasts = await forecastGuest(job);
+port.on('message', async ({ place, content }: Numbered<GuestJob>) => {
+  const forecasts = await forecastGuest(content);
   port.postMessage(
-    { place: job.place, forecasts } satisfies GuestAnswer,
+    { place, content: forecasts } satisfies Numbered<GuestForecasts>,
     forecasts.map(({ buffer }) => buffer as ArrayBuffer),
   );
 });

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { saveModel } from '../../models/files/model-file.ts';
+import { partsOf, saveModel } from '../../models/files/model-file.ts';
 import { readOnnx } from '../../models/files/onnx-reader.ts';
 import { writeOnnx } from '../../models/files/onnx-writer.ts';
 import { NOT_EXPORTED, recurrentPart, withRecurrentPart } from '../../models/files/series-onnx.ts';
@@ -10,7 +10,7 @@ import { startingModel } from '../../models/train/starting-model.ts';
 import { SeriesKernels } from '../wasm/series.ts';
 import { TrainingKernels } from '../wasm/training.ts';
 import { type Io, printAnswer } from './io.ts';
-import { checkedName, loadModel, modelFolder, partsOf } from './model-folder.ts';
+import { checkedName, loadModel, modelFolder } from './model-folder.ts';
 import { facts } from './table.ts';
 import { unusable, writeWhole } from './whole-file.ts';
 

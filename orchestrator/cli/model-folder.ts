@@ -1,7 +1,7 @@
 import { homedir } from 'node:os';
 import { join, resolve, sep } from 'node:path';
 import { servedVersion } from '../../models/files/current-version.ts';
-import { type ModelParts, readModel, type SavedModel, versionsIn } from '../../models/files/model-file.ts';
+import { partsOf, readModel, type SavedModel, versionsIn } from '../../models/files/model-file.ts';
 import { AllocatorError } from '../core/errors.ts';
 import { packagePath } from '../package-path.ts';
 import type { SeriesKernels } from '../wasm/series.ts';
@@ -31,11 +31,6 @@ export function checkedName(name: string): string {
     'INVALID_REQUEST',
     'a model name has letters, digits, dots, underscores and dashes, at most 64, and begins with a letter or a digit',
   );
-}
-
-/** Shapes that the kernels serve. */
-export function partsOf({ inputs, hidden, groups, groupRow, knotSteps }: SeriesKernels): ModelParts {
-  return { inputs, hidden, groups, groupRow, knots: knotSteps };
 }
 
 /**

@@ -4,7 +4,13 @@ import { SeriesSet } from '../../models/data/series-set.ts';
 import { judge, meanCrps, SERIES_MIN, type Trial, type Verdict } from '../../models/evaluate/challenge.ts';
 import { Evaluator } from '../../models/evaluate/evaluate.ts';
 import { promotedVersion, serveVersion } from '../../models/files/current-version.ts';
-import { type ModelManifest, readModel, type SavedModel, versionsIn } from '../../models/files/model-file.ts';
+import {
+  type ModelManifest,
+  partsOf,
+  readModel,
+  type SavedModel,
+  versionsIn,
+} from '../../models/files/model-file.ts';
 import { isHeldBack, seasonOf } from '../../models/train/curriculum.ts';
 import { Random } from '../../models/train/random.ts';
 import { AllocatorError } from '../core/errors.ts';
@@ -12,7 +18,7 @@ import { SeriesKernels } from '../wasm/series.ts';
 import { intervalText, scoreText } from './evaluation-answer.ts';
 import { modelSource } from './evaluation-sources.ts';
 import { type Io, printAnswer, Unsuccessful } from './io.ts';
-import { checkedName, modelFolder, partsOf } from './model-folder.ts';
+import { checkedName, modelFolder } from './model-folder.ts';
 import { Progress } from './progress.ts';
 import { facts, table } from './table.ts';
 

@@ -3,11 +3,10 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { type ModelParts, readModel, saveModel } from '../../models/files/model-file.ts';
+import { type ModelParts, partsOf, readModel, saveModel } from '../../models/files/model-file.ts';
 import { readOnnx } from '../../models/files/onnx-reader.ts';
 import { writeOnnx } from '../../models/files/onnx-writer.ts';
 import type { RecurrentModel } from '../../models/files/recurrent-model.ts';
-import { partsOf } from '../../orchestrator/cli/model-folder.ts';
 import { loadModule } from '../../orchestrator/wasm/module.ts';
 import { SeriesKernels } from '../../orchestrator/wasm/series.ts';
 import { loadOnnxWeb } from '../bench/onnx-sessions.ts';

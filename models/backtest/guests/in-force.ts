@@ -3,15 +3,16 @@ import type { Actuator, GuestSeries } from './guest-series.ts';
 /** Decimal noise below which a size counts as a whole number of grains. */
 const NOISE_GRAINS = 1e-9;
 
-/** What the actuator makes of a wanted size when `current` is in force. */
-export function actuated(
-  { grain, floor, moveMax }: Actuator,
-  ceiling: number,
-  wanted: number,
-  current: number,
-): number {
+/** The size that a guest can have for a wanted one: whole grains, from the floor to its ceiling. */
+export function fitted({ grain, floor }: Actuator, ceiling: number, wanted: number): number {
   const whole = Math.ceil(wanted / grain - NOISE_GRAINS) * grain;
-  const bounded = Math.min(Math.max(whole, floor), ceiling);
+  return Math.min(Math.max(whole, floor), ceiling);
+}
+
+/** What the actuator makes of a wanted size when `current` is in force. */
+export function actuated(actuator: Actuator, ceiling: number, wanted: number, current: number): number {
+  const bounded = fitted(actuator, ceiling, wanted);
+  const { moveMax } = actuator;
   return Math.min(Math.max(bounded, current - moveMax), current + moveMax);
 }
 

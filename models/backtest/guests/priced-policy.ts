@@ -1,6 +1,6 @@
 import type { Actuator, Fleet } from './guest-series.ts';
 import { DAY_BINS } from './guest-series.ts';
-import { actuated } from './in-force.ts';
+import { actuated, fitted } from './in-force.ts';
 import { doublings, FEATURES } from './tail-features.ts';
 import type { TailForest } from './tail-forest.ts';
 
@@ -23,6 +23,17 @@ const TAIL_OWN = 0.5;
 /** First prices, in mean sizes; they are found by what happens. */
 const FIRST_VIOLATION = 0.3;
 const FIRST_CHANGE = 0.02;
+
+/** What is known of the demand to come, by guest. */
+export interface Foresight {
+  readonly forest: TailForest;
+  /** f32[bins - from, FEATURES], for the forest. */
+  readonly features: readonly Float32Array[];
+  /** First bin at whose end is decided. */
+  readonly from: number;
+  /** f32[bins - from, OWN_LEVELS]: the forecaster's quantiles of the bin `lead` later. */
+  readonly forecasts: readonly Float32Array[];
+}
 
 /** Prices of one target, in the resource's unit. */
 interface Prices {
@@ -59,24 +70,14 @@ export class PricedPolicy {
   readonly #leaves: Int32Array;
   readonly #sizes = new Float64Array(SIZES_MAX);
   /** Chances of falling short of the sizes, by the forecaster and by the forest. */
-  readonly #own = new Float64Array(SIZES_MAX);
-  readonly #forestal = new Float64Array(SIZES_MAX);
+  readonly #byForecast = new Float64Array(SIZES_MAX);
+  readonly #byForest = new Float64Array(SIZES_MAX);
 
   constructor(
     fleet: Fleet,
     actuator: Actuator,
     lead: number,
-    {
-      forest,
-      features,
-      from,
-      forecasts,
-    }: {
-      forest: TailForest;
-      features: readonly Float32Array[];
-      from: number;
-      forecasts: readonly Float32Array[];
-    },
+    { forest, features, from, forecasts }: Foresight,
     targets: readonly number[],
   ) {
     this.#fleet = fleet;
@@ -149,15 +150,15 @@ export class PricedPolicy {
 
   /** Sizes worth looking at, none below the forecast's median: nobody is given up, with their chances of falling short. @returns how many */
   #lookAhead(features: Float32Array, at: number, ceiling: number): number {
-    const { floor, grain } = this.#actuator;
+    const { floor } = this.#actuator;
     let count = 0;
     const isTail = this.#prices.some(({ own }) => own < 1);
     const look = (wanted: number): void => {
-      const size = Math.min(Math.max(Math.ceil(wanted / grain - 1e-9) * grain, floor), ceiling);
+      const size = fitted(this.#actuator, ceiling, wanted);
       const log = doublings(size, this.#actuator);
       this.#sizes[count] = size;
-      this.#own[count] = size >= ceiling ? 0 : this.#ownChance(log);
-      this.#forestal[count] =
+      this.#byForecast[count] = size >= ceiling ? 0 : this.#ownChance(log);
+      this.#byForest[count] =
         size >= ceiling || !isTail ? 0 : this.#forest.above(features, at, this.#leaves, log);
       count += 1;
     };
@@ -166,7 +167,7 @@ export class PricedPolicy {
     let step = STEP;
     while (
       count < SIZES_MAX &&
-      Math.max(this.#own[count - 1] as number, this.#forestal[count - 1] as number) > CHANCE_MIN
+      Math.max(this.#byForecast[count - 1] as number, this.#byForest[count - 1] as number) > CHANCE_MIN
     ) {
       look(2 ** log - floor);
       log += step;
@@ -204,7 +205,8 @@ export class PricedPolicy {
     for (let i = 0; i < count; i += 1) {
       const cost =
         (this.#sizes[i] as number) +
-        price * (prices.own * (this.#own[i] as number) + (1 - prices.own) * (this.#forestal[i] as number));
+        price *
+          (prices.own * (this.#byForecast[i] as number) + (1 - prices.own) * (this.#byForest[i] as number));
       if (cost < best) {
         best = cost;
         size = this.#sizes[i] as number;
