@@ -55,7 +55,9 @@ function byTime(a: string, b: string): number {
 
 function adjustmentText({ resource, from, to, reason }: RequestRecord['adjustments'][number]): string {
   const size =
-    resource === 'cpu' ? (value: number) => `${cores(value)} cores` : (value: number) => `${mib(value)} MiB`;
+    resource === 'cpu'
+      ? (value: number) => `${cores(value)} cores`
+      : (value: number) => `${mib(value)} MiB${resource === 'memory' ? '' : '/s'}`;
   return `${resource} ${size(from)} -> ${size(to)}: ${reason}`;
 }
 
