@@ -1,11 +1,13 @@
 // Goal: kill -9 at any moment, of a process that writes, seals and merges at once, loses no acknowledged sample and doubles
-// none. Method: a process writes numbered samples and says which are acknowledged; it is killed after a random time, the
-// store is opened again (timed), asked for every number, and written on. FORESHADE_KILLS sets how often.
+// none. Method: a process writes numbered samples and says which are acknowledged; it is killed after a random time,
+// the store is opened again (timed), asked for every number, and written on. FORESHADE_KILLS sets how often.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import { MANIFEST_FILE } from '../../orchestrator/store/layout.ts';
 import { DiskShadowStore } from '../../orchestrator/store/store.ts';
 import { recordFigure } from '../figures.ts';
 import { randomFrom } from '../random.ts';
@@ -21,8 +23,16 @@ const WRITER = join(import.meta.dirname, 'store-writer.js');
 const random = randomFrom(SEED);
 t.comment(`seed ${SEED}`);
 
-/** Run the writer from sample `first` on and kill it. @returns the last sample it said was acknowledged */
-async function writeAndKill(directory: string, first: number): Promise<number> {
+/** When something was last sealed or merged in a store, ms; NaN: never. */
+function sealedAt(directory: string): number {
+  return statSync(join(directory, MANIFEST_FILE), { throwIfNoEntry: false })?.mtimeMs ?? Number.NaN;
+}
+
+/**
+ * Run the writer from sample `first` on and kill it, a random time after its opening or, `onceSealed`, after something was
+ * sealed: how long the first seal takes is the machine's affair. @returns the last sample it said was acknowledged
+ */
+async function writeAndKill(directory: string, first: number, onceSealed: boolean): Promise<number> {
   const child = spawn(process.execPath, [WRITER, directory, String(first)], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
@@ -32,6 +42,8 @@ async function writeAndKill(directory: string, first: number): Promise<number> {
   });
   const closed = once(child, 'close');
   while (!said.startsWith('open') && child.exitCode === null) await sleep(5);
+  const before = sealedAt(directory);
+  while (onceSealed && Object.is(sealedAt(directory), before) && child.exitCode === null) await sleep(5);
   await sleep(random() * LIFE_MS_MAX);
   child.kill('SIGKILL');
   await closed;
@@ -46,7 +58,7 @@ t.test(`killed ${KILLS} times`, async (t) => {
   let lost = 0;
   let sealed = 0;
   for (let kill = 0; kill < KILLS; kill += 1) {
-    const acknowledged = await writeAndKill(directory, last + 1);
+    const acknowledged = await writeAndKill(directory, last + 1, kill % 2 === 1);
     const from = performance.now();
     const store = DiskShadowStore.open({ directory });
     slowestOpenMs = Math.max(slowestOpenMs, performance.now() - from);
