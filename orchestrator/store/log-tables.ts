@@ -13,6 +13,7 @@ import { GRANTED_COLUMNS } from '../core/shadow.ts';
 import { emptySelect, pointSql, quoted } from './columns.ts';
 import { LogReader, type LogReaderOptions } from './log-reader.ts';
 import { CONTEXT_COLUMNS, INPUT_COLUMNS, ROW_COLUMNS } from './log-rows.ts';
+import type { Pace } from './pace.ts';
 
 /** Rows DuckDB takes at once. */
 const CHUNK_ROWS = 2048;
@@ -83,8 +84,8 @@ export class LogTables {
     return this.#reader;
   }
 
-  /** Take in what was added to the log since the last call. */
-  async refresh(): Promise<void> {
+  /** Take in what was added to the log since the last call. @param pace absent: without rest */
+  async refresh(pace?: Pace): Promise<void> {
     let read = false;
     for (const { segment, kind, table } of this.#reader.read()) {
       read = true;
@@ -95,6 +96,7 @@ export class LogTables {
       if (kind === 'contexts') this.#takeContexts(table);
       else if (kind === 'inputs') this.#takeInputs(table);
       else await this.#takeRows(table);
+      await pace?.rest();
     }
     if (!read) return;
     this.#contexts.flushSync();

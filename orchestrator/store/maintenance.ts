@@ -171,8 +171,9 @@ export class Maintenance {
 
   async #seal(isWhole = false): Promise<void> {
     const last = await this.#options.roll(isWhole);
-    for (let through = this.#sealable(last); through !== undefined; through = this.#sealable(last)) {
-      const { files, sealedSequence, damage, orphans } = await this.#worker.ask({ kind: 'seal', through });
+    for (let next = this.#sealable(last); next !== undefined; next = this.#sealable(last)) {
+      const { through } = next;
+      const { files, sealedSequence, damage, orphans } = await this.#worker.ask({ kind: 'seal', ...next });
       const manifest = readManifest(this.#directory);
       await publishManifest(this.#directory, {
         ...manifest,
@@ -192,18 +193,18 @@ export class Maintenance {
     return listSegments(join(this.#directory, LOG_FOLDER));
   }
 
-  /** The last of the closed segments that are sealed next, or undefined when none is left. */
-  #sealable(last: number): number | undefined {
+  /** The last of the closed segments that are sealed next, and whether none is left behind it; undefined when there is none. */
+  #sealable(last: number): { through: number; hasTime: boolean } | undefined {
     const { sealedSegment } = readManifest(this.#directory);
     let bytes = 0;
     let through: number | undefined;
     for (const segment of this.#segments()) {
       if (segment <= sealedSegment || segment > last) continue;
       bytes += statSync(join(this.#directory, LOG_FOLDER, segmentName(segment))).size;
-      if (through !== undefined && bytes > SEAL_BYTES_MAX) break;
+      if (through !== undefined && bytes > SEAL_BYTES_MAX) return { through, hasTime: false };
       through = segment;
     }
-    return through;
+    return through === undefined ? undefined : { through, hasTime: true };
   }
 
   /** Every file that holds the tenant is written anew without it; the old ones are removed at once, whoever reads them. */

@@ -14,23 +14,41 @@ const NO_TASK_MS = 1;
 const PREFIX = 'Failure running pending result task: ';
 
 /**
- * Run a statement task by task, and rest between tasks while the process that started this one computes. Priorities alone
- * leave every processor busy, and a thread that wakes on a busy processor waits, whoever keeps it busy. Of a database with
- * several threads only this one rests.
+ * Rests between stretches of work while the process that started this one computes. Priorities alone leave every processor
+ * busy, and a thread that wakes on a busy processor waits, whoever keeps it busy.
  */
-export async function runPaced(pending: DuckDBPendingResult, parent = process.ppid): Promise<DuckDBResult> {
-  let workedMs = 0;
+export class Pace {
+  readonly #parent: number;
+  #workedMs = 0;
+  #fromMs = performance.now();
+  /** NaN while work needs no rest: a light question is not to pay for looking. */
+  #parentFromMs = Number.NaN;
+
+  constructor(parent = process.ppid) {
+    this.#parent = parent;
+  }
+
+  /** A stretch of work has ended: rest as long as it asks for, then begin the next. */
+  async rest(): Promise<void> {
+    const tookMs = performance.now() - this.#fromMs;
+    this.#workedMs += tookMs;
+    if (this.#workedMs > GRACE_MS) {
+      const isBusy = computedMs(this.#parent) - this.#parentFromMs > BUSY_FRACTION * tookMs;
+      if (isBusy) await sleep(Math.min(REST_PER_WORK * tookMs, REST_MS_MAX));
+      this.#parentFromMs = computedMs(this.#parent);
+    }
+    this.#fromMs = performance.now();
+  }
+}
+
+/** Run a statement task by task, at a pace. Of a database with several threads only this one rests. */
+export async function runPaced(pending: DuckDBPendingResult, pace = new Pace()): Promise<DuckDBResult> {
   for (;;) {
-    const from = performance.now();
-    const parentFrom = computedMs(parent);
     const state = nextTask(pending);
     if (state === DuckDBPendingResultState.RESULT_READY) return await pending.getResult();
     if (state === DuckDBPendingResultState.NO_TASKS_AVAILABLE) await sleep(NO_TASK_MS);
     else await setImmediate(); // a caller that gives up is heard
-    const tookMs = performance.now() - from;
-    workedMs += tookMs;
-    const isBusy = computedMs(parent) - parentFrom > BUSY_FRACTION * tookMs;
-    if (isBusy && workedMs > GRACE_MS) await sleep(Math.min(REST_PER_WORK * tookMs, REST_MS_MAX));
+    await pace.rest();
   }
 }
 

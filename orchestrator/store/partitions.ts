@@ -6,7 +6,7 @@ import { KIND_OF, literal } from './columns.ts';
 import { syncPath } from './files.ts';
 import { sealedPath, WORK_FOLDER } from './layout.ts';
 import type { SealedFile, Tier } from './manifest.ts';
-import { runPaced } from './pace.ts';
+import { type Pace, runPaced } from './pace.ts';
 import { SCHEMA_VERSION, upgradeSealed } from './schema-versions.ts';
 
 /** zstd levels: quick for what will be merged soon, thorough for what stays. */
@@ -35,12 +35,15 @@ export class PartitionWriter {
   readonly #connection: DuckDBConnection;
   readonly #directory: string;
   readonly #purpose: keyof typeof LEVEL;
+  readonly #pace: Pace | undefined;
   readonly files: SealedFile[] = [];
 
-  constructor(connection: DuckDBConnection, directory: string, purpose: keyof typeof LEVEL) {
+  /** @param pace absent: without rest */
+  constructor(connection: DuckDBConnection, directory: string, purpose: keyof typeof LEVEL, pace?: Pace) {
     this.#connection = connection;
     this.#directory = directory;
     this.#purpose = purpose;
+    this.#pace = pace;
   }
 
   /** Write what `source` (a FROM clause's content with a `time` and a `host`) holds, sorted, one file a day and host. */
@@ -66,9 +69,8 @@ export class PartitionWriter {
     try {
       const copy = `COPY (SELECT * FROM ${source} ORDER BY ${order}) TO ${literal(work)} (FORMAT parquet, COMPRESSION zstd,
            COMPRESSION_LEVEL ${LEVEL[this.#purpose]}, ROW_GROUP_SIZE ${ROW_GROUP_ROWS}, KV_METADATA { foreshade_schema: '${SCHEMA_VERSION}' })`;
-      // Sealing keeps up with what comes in; what is merged later can wait for whoever is being answered.
-      if (this.#purpose === 'keep') await runPaced(await this.#connection.start(copy));
-      else await this.#connection.run(copy);
+      if (this.#pace === undefined) await this.#connection.run(copy);
+      else await runPaced(await this.#connection.start(copy), this.#pace);
       const facts = await this.#connection.runAndReadAll(
         `SELECT count(*), epoch_ms(min(time)), epoch_ms(max(time)) FROM read_parquet(${literal(work)})`,
       );

@@ -27,7 +27,8 @@ export type Ask =
       readonly path: string;
     }
   | { readonly kind: 'count-log' }
-  | { readonly kind: 'seal'; readonly through: number }
+  /** `hasTime`: the log is not outgrowing it, so that it may rest while somebody is answered. */
+  | { readonly kind: 'seal'; readonly through: number; readonly hasTime: boolean }
   | { readonly kind: 'merge'; readonly tier: Tier; readonly files: readonly SealedFile[] }
   | { readonly kind: 'roll-up'; readonly tier: 'minute' | 'hour'; readonly files: readonly SealedFile[] }
   | { readonly kind: 'erase'; readonly file: SealedFile; readonly tenant: string }

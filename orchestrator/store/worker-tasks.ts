@@ -5,6 +5,7 @@ import { loadSet } from './import-set.ts';
 import { LOG_FOLDER } from './layout.ts';
 import { LogTables } from './log-tables.ts';
 import { readManifest, type SealedFile } from './manifest.ts';
+import { Pace } from './pace.ts';
 import { PartitionWriter, parquetSql } from './partitions.ts';
 import { bucketsSql } from './roll-up.ts';
 import type { Answers, Ask } from './worker-messages.ts';
@@ -39,7 +40,7 @@ export class WorkerTasks {
   async #do(ask: Ask): Promise<Answers[Ask['kind']]> {
     switch (ask.kind) {
       case 'seal':
-        return await this.#seal(ask.through);
+        return await this.#seal(ask);
       case 'merge':
         return await this.#merge(ask);
       case 'roll-up':
@@ -53,13 +54,14 @@ export class WorkerTasks {
     }
   }
 
-  #writer(purpose: 'seal' | 'keep'): PartitionWriter {
-    const writer = new PartitionWriter(this.#connection, this.#directory, purpose);
+  #writer(purpose: 'seal' | 'keep', pace?: Pace): PartitionWriter {
+    const writer = new PartitionWriter(this.#connection, this.#directory, purpose, pace);
     this.#writers.push(writer);
     return writer;
   }
 
-  async #seal(through: number): Promise<Answers['seal']> {
+  async #seal({ through, hasTime }: Extract<Ask, { kind: 'seal' }>): Promise<Answers['seal']> {
+    const pace = hasTime ? new Pace() : undefined;
     const { sealedSegment, sealedSequence } = readManifest(this.#directory);
     const log = await LogTables.create(this.#connection, {
       directory: join(this.#directory, LOG_FOLDER),
@@ -67,8 +69,8 @@ export class WorkerTasks {
       afterSequence: sealedSequence,
       throughSegment: through,
     });
-    await log.refresh();
-    const writer = this.#writer('seal');
+    await log.refresh(pace);
+    const writer = this.#writer('seal', pace);
     await writer.writeAll('raw', 'log_points');
     await writer.writeAll('inputs', 'log_input_rows');
     const { damage, sequence } = log.reader;
@@ -79,14 +81,14 @@ export class WorkerTasks {
   }
 
   async #merge({ tier, files }: Extract<Ask, { kind: 'merge' }>): Promise<Answers['merge']> {
-    const writer = this.#writer('keep');
+    const writer = this.#writer('keep', new Pace());
     const [first] = files;
     if (first !== undefined) await writer.write(tier, first.day, first.host, this.#read(files));
     return { files: writer.files };
   }
 
   async #rollUp({ tier, files }: Extract<Ask, { kind: 'roll-up' }>): Promise<Answers['roll-up']> {
-    const writer = this.#writer('keep');
+    const writer = this.#writer('keep', new Pace());
     const [first] = files;
     if (first === undefined) return { files: [] };
     const source = this.#read(files);
@@ -102,7 +104,7 @@ export class WorkerTasks {
       `SELECT count(*) FROM ${source} WHERE tenant = ${literal(tenant)}`,
     );
     if (Number(held.getRowsJson()[0]?.[0]) === 0) return { files: [file], held: false };
-    const writer = this.#writer('keep');
+    const writer = this.#writer('keep', new Pace());
     const rest = `(SELECT * FROM ${source} WHERE tenant IS DISTINCT FROM ${literal(tenant)})`;
     await writer.write(file.tier, file.day, file.host, rest);
     return { files: writer.files, held: true };
@@ -110,7 +112,7 @@ export class WorkerTasks {
 
   async #loadSet(set: string): Promise<Answers['load-set']> {
     const { name, rows, hasInputs } = await loadSet(this.#connection, set);
-    const writer = this.#writer('keep');
+    const writer = this.#writer('keep', new Pace());
     await writer.writeAll('raw', 'imported');
     if (hasInputs) await writer.writeAll('inputs', 'imported_inputs');
     for (const table of ['imported', 'imported_requests', 'imported_inputs'])
