@@ -33,6 +33,11 @@ export interface FieldSituation {
   /** Never above: the guest's ceiling and what the host has room for. */
   readonly ceiling: number;
   readonly sinceChangeMs: number;
+  /** The host kept it waiting: what it used is what it got. */
+  readonly isDelayed: boolean;
+  /** Share of the time of late in which it fell short, and how much of it may be: beyond, nothing is taken back. */
+  readonly shortShare: number;
+  readonly shortTarget: number;
 }
 
 export type FieldDecision =
@@ -45,23 +50,38 @@ export type FieldDecision =
     };
 
 /**
- * Correct one field from its residual. Starvation is worse than waste, so growth is immediate; a shrink waits
- * for the cooldown and goes by steps, since the forecast may be right after all. Pure.
+ * A guest that waits for the host while it uses this much of its entitlement runs into it in bursts shorter than a sample.
+ * One that waits and uses less waits for other guests, which no entitlement of its own would change.
+ */
+const DELAYED_FRACTION = 0.8;
+
+/** True when what is used may be less than what is wanted: it stands at the entitlement, or waits just below it. */
+export function fallsShort(
+  { entitled, usage, isDelayed }: Pick<FieldSituation, 'entitled' | 'usage' | 'isDelayed'>,
+  { limitFraction }: Pick<AdjustPolicy, 'limitFraction'>,
+): boolean {
+  return usage >= entitled * (isDelayed ? Math.min(DELAYED_FRACTION, limitFraction) : limitFraction);
+}
+
+/**
+ * Correct one field from its residual. Starvation is worse than waste, so growth is immediate; a shrink waits for the
+ * cooldown and goes by steps, since the forecast may be right after all. It is a risk as well: while the field fell short
+ * for more of the time than it may, none is taken, so that a demand which comes and goes is not followed down. Each target
+ * is a level of usage, not a change, so nothing is left over for an integral part to correct, and none is kept. Pure.
  */
 export function adjustField(situation: FieldSituation, policy: AdjustPolicy): FieldDecision {
   const { entitled, usage, predicted } = situation;
   assert(situation.floor <= situation.ceiling);
   assert(Number.isFinite(usage) && usage >= 0);
   const residual = usage - (predicted?.q50 ?? usage);
-  const cutOff = usage >= entitled * policy.limitFraction;
+  const cutOff = fallsShort(situation, policy);
   const wanted = cutOff ? usage * (1 + policy.emergencyFraction) : usage * (1 + policy.headroomFraction);
   const deadband = entitled * policy.deadbandFraction;
 
   if (cutOff || usage > (predicted?.q95 ?? Number.POSITIVE_INFINITY)) {
     const target = clip(wanted, situation);
     if (target - entitled > deadband) {
-      const reason = cutOff ? 'usage stands at the entitlement' : 'usage is above the forecast q95';
-      return { kind: 'grow', target, residual, reason };
+      return { kind: 'grow', target, residual, reason: growthReason(situation, policy, cutOff) };
     }
     if (cutOff) return { kind: 'hold', reason: 'at the ceiling, or the host has no room' };
   }
@@ -69,7 +89,15 @@ export function adjustField(situation: FieldSituation, policy: AdjustPolicy): Fi
   const target = clip(Math.max(calm, entitled * (1 - policy.shrinkStepFraction)), situation);
   if (entitled - target <= deadband) return { kind: 'hold', reason: 'within the deadband' };
   if (situation.sinceChangeMs < policy.cooldownMs) return { kind: 'hold', reason: 'cooldown' };
+  if (situation.shortShare > situation.shortTarget)
+    return { kind: 'hold', reason: 'it fell short too often' };
   return { kind: 'shrink', target, residual, reason: 'usage has stayed below the entitlement' };
+}
+
+function growthReason(situation: FieldSituation, policy: AdjustPolicy, cutOff: boolean): string {
+  if (!cutOff) return 'usage is above the forecast q95';
+  const stands = fallsShort({ ...situation, isDelayed: false }, policy);
+  return stands ? 'usage stands at the entitlement' : 'the host kept it waiting near its entitlement';
 }
 
 function clip(value: number, { field, floor, ceiling }: FieldSituation): number {

@@ -22,6 +22,11 @@ export interface NeedsPolicy {
   readonly rateLimitRunsMin: number;
 }
 
+/** Share of its time in which work of a priority may fall short: what its level leaves out. In (0, 1). */
+export function shortTarget({ levels }: NeedsPolicy, priority: Priority): number {
+  return 1 - levels[priority];
+}
+
 /** Smallest step of each field: what the actuators can set and read back exactly. */
 export const GRAIN: Readonly<Record<EntitlementField, number>> = {
   cpuMillicores: 10,

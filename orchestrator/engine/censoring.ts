@@ -12,7 +12,12 @@ export function isCutOff(sample: GuestSample, field: ProfileField, held: Entitle
   if (usage === undefined) return false;
   const limit = field === 'instructionsPerS' ? undefined : held[field];
   if (limit !== undefined && usage >= limit * CENSORED_FRACTION) return true;
-  return field === 'cpuMillicores' && hostDelayFraction(sample) > HOST_DELAY_FRACTION;
+  return field === 'cpuMillicores' && isDelayed(sample);
+}
+
+/** Whether the host kept the guest's vCPUs waiting; false when it is not known. */
+export function isDelayed(sample: GuestSample): boolean {
+  return hostDelayFraction(sample) > HOST_DELAY_FRACTION;
 }
 
 /** Share of the time the guest's vCPUs were runnable in which the host did not run them; 0 when it is not known. */

@@ -4,6 +4,7 @@ import type { Adjustment, Interval } from '../core/lease.ts';
 import type { Actuated } from '../core/ports.ts';
 import { ENTITLEMENT_FIELDS, type Entitlement, type EntitlementField, RESOURCE_OF } from '../core/profile.ts';
 import type { GuestSample } from '../core/sample.ts';
+import { isDelayed } from './censoring.ts';
 import type { LeaseRecord } from './lease-book.ts';
 import type { ManagedGuest } from './managed-guest.ts';
 
@@ -24,6 +25,8 @@ export interface CorrectionInput {
   /** The most the guest may have, given the host. */
   readonly room: Room;
   readonly policy: Readonly<Record<Actuated, AdjustPolicy>>;
+  /** Share of the time in which a field may fall short. */
+  readonly shortTarget: number;
   readonly nowMs: number;
 }
 
@@ -57,6 +60,9 @@ function correctField(field: EntitlementField, input: CorrectionInput): Correcti
       floor,
       ceiling: Math.max(floor, ceilingOf(field, input)),
       sinceChangeMs: nowMs - (guest.changedAtMs.get(resource) ?? 0),
+      isDelayed: field === 'cpuMillicores' && isDelayed(sample),
+      shortShare: guest.shortShare(field),
+      shortTarget: input.shortTarget,
     },
     policy,
   );

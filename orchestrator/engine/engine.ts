@@ -130,7 +130,7 @@ export class Engine implements AllocationEngine {
     this.#admission = admission;
     this.#endings = endings;
     this.#grants = grants;
-    this.#residual = new Residual({ ...shared, policy: policy.adjust });
+    this.#residual = new Residual({ ...shared, policy });
     this.#reconciler = new Reconciler({ ...shared, grants, endings });
     this.#recorder = recorder;
     this.#desk = new GuestDesk({ ...shared, grants, endings });

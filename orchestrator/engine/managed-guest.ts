@@ -10,6 +10,7 @@ import {
   vcpusFor,
 } from '../core/profile.ts';
 import type { GuestSample } from '../core/sample.ts';
+import { shortShareAfter } from '../core/short-share.ts';
 
 /** What the ledger stores of an adopted guest. */
 export interface GuestRecord extends AdoptedGuest {
@@ -59,6 +60,7 @@ export class ManagedGuest {
   quietSinceMs = Number.NEGATIVE_INFINITY;
   #before: ResourceProfile = {};
   readonly #recent: GuestSample[] = [];
+  readonly #short = new Map<EntitlementField, { readonly share: number; readonly atMs: number }>();
   #queue: Promise<unknown> = Promise.resolve();
   #queued = 0;
 
@@ -179,6 +181,24 @@ export class ManagedGuest {
   usageMax(field: ProfileField, sinceMs: number): number | undefined {
     const values = this.#values(field, sinceMs);
     return values.length === 0 ? undefined : Math.max(...values);
+  }
+
+  /** Take in whether a sample fell short. @param target share of the time that is allowed, in (0, 1) */
+  noteShort(
+    field: EntitlementField,
+    isShort: boolean,
+    { atMs, periodMs }: GuestSample,
+    target: number,
+  ): void {
+    const before = this.#short.get(field);
+    // Periods of samples at several cadences overlap.
+    const elapsedMs = Math.min(periodMs, Math.max(0, atMs - (before?.atMs ?? 0)));
+    this.#short.set(field, { share: shortShareAfter(before?.share ?? 0, isShort, elapsedMs, target), atMs });
+  }
+
+  /** Share of the time of late in which a field fell short, in [0, 1]. */
+  shortShare(field: EntitlementField): number {
+    return this.#short.get(field)?.share ?? 0;
   }
 
   #values(field: ProfileField, sinceMs: number): number[] {

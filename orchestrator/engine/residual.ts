@@ -1,9 +1,17 @@
+import { fallsShort } from '../core/adjust.ts';
 import { ADJUSTMENTS_MAX, hasEnded } from '../core/lease.ts';
-import type { Clock } from '../core/ports.ts';
-import { type Entitlement, PROFILE_FIELDS, type ProfileField } from '../core/profile.ts';
+import { shortTarget } from '../core/needs.ts';
+import type { Actuated, Clock } from '../core/ports.ts';
+import {
+  ENTITLEMENT_FIELDS,
+  type Entitlement,
+  PROFILE_FIELDS,
+  type ProfileField,
+  RESOURCE_OF,
+} from '../core/profile.ts';
 import type { GuestSample } from '../core/sample.ts';
 import type { Background } from './background.ts';
-import { isCutOff } from './censoring.ts';
+import { isCutOff, isDelayed } from './censoring.ts';
 import { type Correction, correct } from './correct.ts';
 import type { GuestBook } from './guest-book.ts';
 import type { GuestMoves } from './guest-moves.ts';
@@ -23,7 +31,7 @@ export interface ResidualParts {
   readonly journal: LeaseJournal;
   readonly moves: GuestMoves;
   readonly background: Background;
-  readonly policy: EnginePolicy['adjust'];
+  readonly policy: Pick<EnginePolicy, 'adjust' | 'needs'>;
 }
 
 /** What samples say of running leases: their usage, and where the guest must move because the forecast was wrong. */
@@ -39,9 +47,9 @@ export class Residual {
     const guest = this.#parts.guests.find(sample.guest);
     if (guest === undefined) return;
     guest.note(sample);
-    for (const record of this.#running(guest)) {
-      this.#parts.leases.put(withUsage(record, sample, guest.held));
-    }
+    const running = this.#running(guest);
+    for (const record of running) this.#parts.leases.put(withUsage(record, sample, guest.held));
+    if (running.length > 0) this.#noteShort(guest, sample, running);
   }
 
   /** Move the guest where the sample says it must be. One that is being changed, or is to be read first, is left to that. */
@@ -62,13 +70,34 @@ export class Residual {
       leases: running,
       admitted,
       room: room.roomFor(guest),
-      policy,
+      policy: policy.adjust,
+      shortTarget: this.#shortTarget(running),
       nowMs: clock.nowMs(),
     });
     if (corrections.length === 0) return;
     for (const { field, target } of corrections) guest.adjust(field, target, admitted);
     room.touch(guest.record.id);
     background.keep(guest.serialize(() => this.#apply(guest, newest.lease.id, corrections)));
+  }
+
+  /** What falls short at the ceiling is not for a shrink to mend: counted, it would hold what is not needed long after. */
+  #noteShort(guest: ManagedGuest, sample: GuestSample, running: readonly LeaseRecord[]): void {
+    const target = this.#shortTarget(running);
+    for (const field of ENTITLEMENT_FIELDS) {
+      const usage = sample.usage[field];
+      const entitled = guest.held[field];
+      if (usage === undefined || entitled === undefined) continue;
+      if (entitled >= (guest.facts.ceiling[field] ?? Number.POSITIVE_INFINITY)) continue;
+      const waits = field === 'cpuMillicores' && isDelayed(sample);
+      const policy = this.#parts.policy.adjust[RESOURCE_OF[field] as Actuated];
+      guest.noteShort(field, fallsShort({ entitled, usage, isDelayed: waits }, policy), sample, target);
+    }
+  }
+
+  /** The strictest of the leases' priorities. */
+  #shortTarget(running: readonly LeaseRecord[]): number {
+    const { needs } = this.#parts.policy;
+    return Math.min(...running.map(({ lease }) => shortTarget(needs, lease.priority)));
   }
 
   #running(guest: ManagedGuest): LeaseRecord[] {

@@ -52,6 +52,22 @@ for (const row of [
     target: 1176,
   },
   { name: 'holds inside the deadband', usage: 100, recent: 632, kind: 'hold' },
+  { name: 'waits for the share of time short to pass', usage: 100, recent: 100, short: 0.2, kind: 'hold' },
+  {
+    name: 'grows when it waits for the host just below its entitlement',
+    usage: 680,
+    recent: 680,
+    delayed: true,
+    kind: 'grow',
+    target: 1020,
+  },
+  {
+    name: 'a wait far below the entitlement is other guests doing',
+    usage: 480,
+    recent: 640,
+    delayed: true,
+    kind: 'hold',
+  },
   { name: 'ignores a q95 it already covers', usage: 520, recent: 640, kind: 'hold' },
 ] as const) {
   t.test(row.name, async (t) => {
@@ -59,7 +75,9 @@ for (const row of [
       floor = 128,
       ceiling = 4096,
       since = 60_000,
-    } = row as { floor?: number; ceiling?: number; since?: number };
+      short = 0,
+      delayed = false,
+    } = row as { floor?: number; ceiling?: number; since?: number; short?: number; delayed?: boolean };
     const decision = adjustField(
       {
         field: 'memoryBytes',
@@ -70,6 +88,9 @@ for (const row of [
         floor: floor * MIB,
         ceiling: ceiling * MIB,
         sinceChangeMs: since,
+        isDelayed: delayed,
+        shortShare: short,
+        shortTarget: 0.1,
       },
       policy,
     );
@@ -87,6 +108,9 @@ t.test('without a forecast only the limit and calm count', async (t) => {
     floor: 1000,
     ceiling: 4000,
     sinceChangeMs: 60_000,
+    isDelayed: false,
+    shortShare: 0,
+    shortTarget: 0.1,
   };
   t.equal(adjustField({ ...situation, usage: 900 }, policy).kind, 'hold');
   t.match(adjustField({ ...situation, usage: 960 }, policy), { kind: 'grow', target: 1440, residual: 0 });
