@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { type AdapterOptions, createLibvirtAdapter } from '../libvirt-adapter/adapter.ts';
 import type { HostReadings } from '../libvirt-adapter/host-readings.ts';
 import type { Libvirt } from '../libvirt-adapter/libvirt.ts';
+import { type ConfigChanges, changesOf } from './config/reload.ts';
 import type { Config } from './config.ts';
 import type { Clock, Forecaster, LeaseLedger } from './core/ports.ts';
 import type { ShadowStore } from './core/shadow.ts';
@@ -10,6 +11,7 @@ import { Engine } from './engine/engine.ts';
 import type { Log } from './engine/log.ts';
 import { enginePolicy } from './engine-policy.ts';
 import { LmdbLedger } from './ledger/lmdb-ledger.ts';
+import { upgradeLedger } from './ledger/schema-versions.ts';
 import { packageVersion } from './package-path.ts';
 import { Service } from './service/server.ts';
 import { StateLock } from './state-lock.ts';
@@ -18,6 +20,11 @@ import { storeOptions } from './store-options.ts';
 /** A running service. */
 export interface Running {
   readonly engine: Engine;
+  /**
+   * Take up what of another configuration a running service can.
+   * @returns keys that were taken up, and all that wait for the next start
+   */
+  reload(config: Config): ConfigChanges;
   /** Drain and close; guests keep what they have. */
   stop(): Promise<void>;
 }
@@ -48,6 +55,7 @@ export async function serve(
     const running = await serveOn(config, foundation, logger);
     return {
       engine: running.engine,
+      reload: running.reload,
       async stop() {
         await running.stop();
         await unwind(undo);
@@ -114,7 +122,14 @@ export async function serveOn(config: Config, foundation: Foundation, logger: Lo
     await unwind(undo);
     throw error;
   }
-  return { engine, stop: () => unwind(undo) };
+  let current = config;
+  const reload = (next: Config): ConfigChanges => {
+    const changes = { live: changesOf(current, next).live, atRestart: changesOf(config, next).atRestart };
+    engine.adoptPolicy({ ...enginePolicy(next), tickMs: config.engine.tickMs });
+    current = next;
+    return changes;
+  };
+  return { engine, reload, stop: () => unwind(undo) };
 }
 
 async function hostFoundation(
@@ -130,6 +145,7 @@ async function hostFoundation(
   const forecaster = given ?? (await liveForecaster(config, logger, undo));
   const ledger = LmdbLedger.open(join(config.stateDir, 'ledger'));
   undo.push(() => ledger.close());
+  await upgradeLedger(ledger);
   const shadow = await openShadow(config, logger);
   undo.push(() => shadow.close());
   const { libvirt: settings } = config;

@@ -2,6 +2,7 @@ import type { Guest, Status } from '../../proto/gen/foreshade/v1/admin.ts';
 import type { Decision, Lease } from '../../proto/gen/foreshade/v1/allocation.ts';
 import type { Forecast, ParamValue, ResourceProfile } from '../../proto/gen/foreshade/v1/resources.ts';
 import { AXIS_OF, LEASE_STATE_OF, MODE_OF, PRIORITY_OF, TRACK_OF } from '../service/enums.ts';
+import { sentenceOf } from './explanation.ts';
 
 /** JSON documents of `--json`: the contract's names, enums as their words, absent values absent. */
 
@@ -168,5 +169,6 @@ export function decisionDocument(decision: Decision) {
     rule: decision.rule,
     inputs: decision.inputs,
     outcome: decision.outcome,
+    sentence: sentenceOf(decision),
   };
 }

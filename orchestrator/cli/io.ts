@@ -9,6 +9,8 @@ export interface Io {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Aborted by Ctrl-C. */
   readonly signal: AbortSignal;
+  /** From now on SIGHUP calls `listener` and no longer ends the process; absent where there is no such signal. */
+  readonly onHangup?: (listener: () => void) => void;
 }
 
 /** How a result is printed: as a document for programs, or as text for people. */

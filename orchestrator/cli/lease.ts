@@ -1,13 +1,13 @@
 import { Command, Option } from 'commander';
-import type { Decision, Lease } from '../../proto/gen/foreshade/v1/allocation.ts';
+import type { Lease } from '../../proto/gen/foreshade/v1/allocation.ts';
 import { LEASE_STATES, type LeaseState } from '../core/lease.ts';
 import { WIRE_LEASE_STATE } from '../service/enums.ts';
 import { decisionDocument, leaseDocument } from './documents.ts';
+import { explanation } from './explanation.ts';
 import { type Io, printAnswer } from './io.ts';
 import { leaseLine, leaseTable, leaseText } from './lease-text.ts';
 import { addClientOptions, type ClientOptions, withClient } from './options.ts';
-import { localTime, parseDurationMs, parseTimeMs } from './quantities.ts';
-import { table } from './table.ts';
+import { parseDurationMs, parseTimeMs } from './quantities.ts';
 
 /** Leases asked for at once when listing all: the service's largest page. */
 const PAGE_SIZE = 1000;
@@ -157,7 +157,7 @@ function watch(io: Io): Command {
 }
 
 function explain(io: Io): Command {
-  return sub('explain', 'Show every decision about a lease, oldest first')
+  return sub('explain', 'Tell every decision about a lease, oldest first')
     .argument('<lease>', 'id of the lease')
     .action(async (leaseId: string, options: ClientOptions) => {
       const { decisions } = await withClient(io, options, (client) =>
@@ -173,21 +173,7 @@ function explain(io: Io): Command {
       );
       printAnswer(io, options.json, {
         document: { decisions: decisions.map(decisionDocument) },
-        text: decisionTable(decisions),
+        text: explanation(decisions),
       });
     });
-}
-
-function decisionTable(decisions: readonly Decision[]): string {
-  if (decisions.length === 0) return 'No decisions are kept for this lease.';
-  const rows = decisions.map(({ atMs, action = '', rule = '', outcome = '', inputs }) => [
-    localTime(atMs),
-    action,
-    rule,
-    outcome,
-    Object.entries(inputs)
-      .map(([name, value]) => `${name}=${value}`)
-      .join(' '),
-  ]);
-  return table(['TIME', 'ACTION', 'RULE', 'OUTCOME', 'INPUTS'], rows);
 }

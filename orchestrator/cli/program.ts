@@ -46,6 +46,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'play recorded work through the forecaster and other rules',
     load: async (io) => (await import('./backtest.ts')).backtestCommand(io),
   },
+  ledger: {
+    summary: 'see, copy and put back the leases on record',
+    load: async (io) => (await import('./ledger.ts')).ledgerCommand(io),
+  },
   config: {
     summary: 'check and print the configuration',
     load: async (io) => (await import('./config.ts')).configCommand(io),

@@ -64,7 +64,8 @@ export interface EngineParts {
 /** The allocation engine of one host. `start` recovers what the ledger knows; `tick` is called once a period. */
 export class Engine implements AllocationEngine {
   readonly #parts: EngineParts;
-  readonly #policy: EnginePolicy;
+  /** The one object that all parts read; its contents may be replaced. */
+  readonly #policy: { -readonly [K in keyof EnginePolicy]: EnginePolicy[K] };
   readonly #guests: GuestBook;
   readonly #leases = new LeaseBook();
   readonly #outcomes = new OutcomeJournal();
@@ -84,17 +85,18 @@ export class Engine implements AllocationEngine {
   #draining = false;
   #stopped = false;
 
-  constructor(parts: EngineParts, policy: EnginePolicy) {
+  constructor(parts: EngineParts, initialPolicy: EnginePolicy) {
     const { clock, ledger, log, actuators } = parts;
+    const policy = { ...initialPolicy };
     this.#parts = parts;
     this.#policy = policy;
     const guests = new GuestBook(parts.hypervisor);
     const leases = this.#leases;
     const background = new Background(log);
-    const room = new HostRoom(guests, leases, policy.capacity);
+    const room = new HostRoom(guests, leases, policy);
     const cadences = new Cadences(parts.telemetry, guests, leases);
     const journal = new LeaseJournal({ leases, room, cadences, ledger });
-    const mover = new Mover({ actuators, journal, clock, log, timeoutMs: policy.actuationTimeoutMs });
+    const mover = new Mover({ actuators, journal, clock, log, policy });
     const moves = new GuestMoves({ mover, leases, room, journal, clock });
     const admission = new AdmissionDesk({ ...parts, leases, room, policy });
     const recorder =
@@ -150,6 +152,12 @@ export class Engine implements AllocationEngine {
     );
     log.info({ outcomes: this.#outcomes.size, openLeases: this.#leases.open().length }, 'ledger read');
     if (hypervisor.available) await reconciler.recover();
+  }
+
+  /** Decide by another policy from now on. Leases keep what they were given; what no longer fits is given to nobody anew. */
+  adoptPolicy(policy: EnginePolicy): void {
+    Object.assign(this.#policy, policy);
+    this.#grants.serveQueue();
   }
 
   /** Begin nothing more and stop listening. What is in flight is awaited; guests keep what they have. */

@@ -1,4 +1,4 @@
-import { type CapacityPolicy, capacityOf, type Room } from '../core/admit.ts';
+import { capacityOf, type Room } from '../core/admit.ts';
 import { AllocatorError } from '../core/errors.ts';
 import type { GuestId, HostFacts } from '../core/guest.ts';
 import type { Hypervisor } from '../core/ports.ts';
@@ -6,16 +6,17 @@ import { Commitments } from './commitments.ts';
 import type { GuestBook } from './guest-book.ts';
 import type { LeaseBook } from './lease-book.ts';
 import type { ManagedGuest } from './managed-guest.ts';
+import type { EnginePolicy } from './policy.ts';
 
 /** What the host may promise, what it has promised, and what is left. */
 export class HostRoom {
   readonly #guests: GuestBook;
   readonly #leases: LeaseBook;
-  readonly #policy: CapacityPolicy;
+  readonly #policy: Pick<EnginePolicy, 'capacity'>;
   readonly #commitments = new Commitments((id) => this.#promiseOf(id));
   #host: HostFacts | undefined;
 
-  constructor(guests: GuestBook, leases: LeaseBook, policy: CapacityPolicy) {
+  constructor(guests: GuestBook, leases: LeaseBook, policy: Pick<EnginePolicy, 'capacity'>) {
     this.#guests = guests;
     this.#leases = leases;
     this.#policy = policy;
@@ -40,7 +41,7 @@ export class HostRoom {
   capacity(): Room {
     if (this.#host === undefined)
       throw new AllocatorError('HYPERVISOR_UNAVAILABLE', 'The hypervisor has not been reached yet');
-    return capacityOf(this.#host, this.#policy);
+    return capacityOf(this.#host, this.#policy.capacity);
   }
 
   /** Sum of what guests may use now or were promised: ours by their leases, the others by their settings. */

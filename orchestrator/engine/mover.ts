@@ -6,6 +6,7 @@ import type { Entitlement } from '../core/profile.ts';
 import type { LeaseJournal } from './lease-journal.ts';
 import type { Log } from './log.ts';
 import type { ManagedGuest } from './managed-guest.ts';
+import type { EnginePolicy } from './policy.ts';
 import { within } from './within.ts';
 
 export type Actuators = Readonly<Record<Actuated, Actuator>>;
@@ -26,20 +27,20 @@ export class Mover {
   readonly #journal: LeaseJournal;
   readonly #clock: Clock;
   readonly #log: Log;
-  readonly #timeoutMs: number;
+  readonly #policy: Pick<EnginePolicy, 'actuationTimeoutMs'>;
 
   constructor(parts: {
     actuators: Actuators;
     journal: LeaseJournal;
     clock: Clock;
     log: Log;
-    timeoutMs: number;
+    policy: Pick<EnginePolicy, 'actuationTimeoutMs'>;
   }) {
     this.#actuators = parts.actuators;
     this.#journal = parts.journal;
     this.#clock = parts.clock;
     this.#log = parts.log;
-    this.#timeoutMs = parts.timeoutMs;
+    this.#policy = parts.policy;
   }
 
   /**
@@ -60,7 +61,7 @@ export class Mover {
       return NOTHING_TO_DO;
     }
     await this.#announce(guest, target, writes);
-    const outcomes = await within(this.#timeoutMs, (signal) =>
+    const outcomes = await within(this.#policy.actuationTimeoutMs, (signal) =>
       Promise.all(resources.map((resource) => this.#apply(guest, resource, target, restoring, signal))),
     );
     for (const { resource, read, failure } of outcomes) {

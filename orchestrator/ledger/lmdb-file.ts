@@ -3,7 +3,7 @@ import { endianness } from 'node:os';
 import { dirname, join } from 'node:path';
 
 /** What LMDB calls its one file of data. */
-const DATA_FILE = 'data.mdb';
+export const DATA_FILE = 'data.mdb';
 /** First word of a meta page's body. Source: LMDB, mdb.c, MDB_MAGIC. */
 const MAGIC = 0xbeefc0de;
 /** Offsets in a meta page, bytes, on 64-bit hosts. Source: lmdb-js 3.5, mdb.c, MDB_page and MDB_meta. */
@@ -59,12 +59,15 @@ function readMeta(file: number, offset: number): Meta | undefined {
 
 /** Make a new ledger's name durable: a file survives a power loss only once its folder, and that one's own, were synced. */
 export function syncFolders(directory: string): void {
-  for (const folder of [directory, dirname(directory)]) {
-    const handle = openSync(folder, 'r');
-    try {
-      fsyncSync(handle);
-    } finally {
-      closeSync(handle);
-    }
+  for (const folder of [directory, dirname(directory)]) syncFile(folder);
+}
+
+/** Of a file, or of a folder's list of names. */
+export function syncFile(path: string): void {
+  const handle = openSync(path, 'r');
+  try {
+    fsyncSync(handle);
+  } finally {
+    closeSync(handle);
   }
 }

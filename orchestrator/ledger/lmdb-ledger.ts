@@ -37,12 +37,12 @@ export class LmdbLedger implements LeaseLedger {
   }
 
   /**
-   * @param directory created when absent
+   * @param directory created when absent, unless it is only read
    * @throws {AllocatorError} LEDGER_UNAVAILABLE
    */
-  static open(directory: string): LmdbLedger {
+  static open(directory: string, { readOnly = false }: { readonly readOnly?: boolean } = {}): LmdbLedger {
     try {
-      mkdirSync(directory, { recursive: true, mode: 0o750 });
+      if (!readOnly) mkdirSync(directory, { recursive: true, mode: 0o750 });
       const damage = damageOf(directory);
       if (damage !== undefined) throw new Error(damage);
       const db = open<Stored, string>({
@@ -50,13 +50,14 @@ export class LmdbLedger implements LeaseLedger {
         encoding: 'json',
         mapSize: MAP_BYTES,
         noSubdir: false,
+        readOnly,
         // LMDB's own order: pages, sync, meta page, sync. The library's overlapping one answers before the sync, and
         // never tells that a sync failed.
         overlappingSync: false,
         // With it the library starts a batch of its own each turn, whose failure nobody can hear.
         eventTurnBatching: false,
       });
-      syncFolders(directory);
+      if (!readOnly) syncFolders(directory);
       return new LmdbLedger(db);
     } catch (cause) {
       throw new AllocatorError(

@@ -235,6 +235,36 @@ t.test(`killed ${KILLS} times while it works`, async (t) => {
   });
 });
 
+t.test('a hangup has the configuration read again, and a broken one changes nothing', async (t) => {
+  const { client } = await running();
+  const capacity = async () => {
+    const status = await client.ask(client.admin, client.admin.getStatus, {}, { timeoutMs: CALL_TIMEOUT_MS });
+    return status.capacity?.cpuMillicores ?? Number.NaN;
+  };
+  const reread = async (text: string, until: (log: string) => boolean): Promise<string> => {
+    const from = readFileSync(place.log, 'utf8').length;
+    const logged = (): string => readFileSync(place.log, 'utf8').slice(from);
+    writeFileSync(place.config, text);
+    (await running()).hangUp();
+    while (!until(logged())) await sleep(20);
+    return logged();
+  };
+  const written = readFileSync(place.config, 'utf8');
+  const before = await capacity();
+  t.teardown(() => writeFileSync(place.config, written));
+  const twice = written.replace(
+    /(\[host\.overcommit\]\ncpu = )([\d.]+)/,
+    (_, key, cpu) => `${key}${2 * Number(cpu)}`,
+  );
+  await reread(twice, (log) => log.includes('was read again'));
+  t.equal(await capacity(), 2 * before);
+  const refused = await reread('[host]\nmode = "sideways"', (log) => log.includes('stays as it was'));
+  t.match(refused, /host\.mode: must be one of/);
+  t.equal(await capacity(), 2 * before);
+  await reread(written, (log) => log.includes('was read again'));
+  t.equal(await capacity(), before);
+});
+
 function sameSizes(a: Sizes, b: Sizes): boolean {
   return (
     sameSize('cpuMillicores', a.cpuMillicores, b.cpuMillicores) &&

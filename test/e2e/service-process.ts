@@ -78,6 +78,11 @@ export class ServiceProcess {
     this.client.close();
   }
 
+  /** Have it read its configuration again. */
+  hangUp(): void {
+    this.#child.kill('SIGHUP');
+  }
+
   /** Ask the process to end in order; `ended` says how it did. */
   terminate(): Promise<Ended> {
     this.#child.kill('SIGTERM');

@@ -117,8 +117,7 @@ leases        lease-id-1, lease-shown
 `
 
 exports[`dist/test/unit/cli.test.js > TAP > every command that answers: text for people, one document for programs > lease explain lease-shown 1`] = `
-TIME                           ACTION  RULE               OUTCOME  INPUTS
-2023-11-14T22:13:20.000+00:00  admit   room-for-quantile  granted  freeCpuMillicores=3000 tenant=acme
+2023-11-14T22:13:20.000+00:00  Admit by the rule room-for-quantile: granted. Known as well: free cpu millicores 3000, tenant acme.
 
 `
 
@@ -384,7 +383,7 @@ Commands:
   renew [options] <lease>    Move a lease's expiry to now and its time to live
   release [options] <lease>  Give a lease back; what it used is learned from
   watch [options] <lease>    Follow a lease until it has ended; Ctrl-C stops
-  explain [options] <lease>  Show every decision about a lease, oldest first
+  explain [options] <lease>  Tell every decision about a lease, oldest first
   help [command]             display help for command
 
 Examples:
@@ -398,7 +397,8 @@ Examples:
 exports[`dist/test/unit/cli.test.js > TAP > help > serve --help 1`] = `
 Usage: foreshade serve [options]
 
-Run the service until SIGTERM or Ctrl-C; guests keep what they have
+Run the service until SIGTERM or Ctrl-C; guests keep what they have. SIGHUP:
+read the configuration again
 
 Options:
   --config <file>  TOML file (default: /etc/foreshade/foreshade.toml, or
