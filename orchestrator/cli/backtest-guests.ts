@@ -3,27 +3,28 @@ import { resolve } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { Command, InvalidArgumentError } from 'commander';
 import type { AllocationScore } from '../../models/backtest/guests/allocation-sheet.ts';
-import { bestSlackAt, type FrontierPoint } from '../../models/backtest/guests/frontier.ts';
+import { OWN_LEVELS } from '../../models/backtest/guests/chance-edges.ts';
+import { byPolicy, type GuestRow, gapClosed, nearTargets } from '../../models/backtest/guests/guest-rows.ts';
 import {
   ACTUATORS,
   DAY_BINS,
   GUEST_RESOURCES,
-  type GuestResource,
   WARM_UP_BINS,
 } from '../../models/backtest/guests/guest-series.ts';
 import { ORACLE, PEERS } from '../../models/backtest/guests/peers.ts';
-import { type ForecastFleet, growForest, OurPlay } from '../../models/backtest/guests/play-ours.ts';
+import type { ForecastFleet } from '../../models/backtest/guests/play-ours.ts';
 import { playPeer } from '../../models/backtest/guests/play-peer.ts';
-import { OWN_LEVELS } from '../../models/backtest/guests/priced-policy.ts';
-import { Random } from '../../models/train/random.ts';
+import { guestsReport } from '../../models/report/guests-report.ts';
 import { SeriesKernels } from '../wasm/series.ts';
-import { forecastGuests } from './backtest-guest-forecasts.ts';
+import { forecastGuests, runInWorkers } from './backtest-guest-forecasts.ts';
+import type { PlayJob } from './backtest-guest-play-worker.ts';
 import { type GuestSet, readGuestSet } from './backtest-guest-set.ts';
 import { type Io, printAnswer } from './io.ts';
 import { DEFAULT_MODEL, loadModel } from './model-folder.ts';
 import { Progress } from './progress.ts';
 import { parseCount } from './quantities.ts';
 import { table } from './table.ts';
+import { checkPlace, writeWhole } from './whole-file.ts';
 
 interface GuestsOptions {
   readonly fit: string;
@@ -31,26 +32,15 @@ interface GuestsOptions {
   readonly guests?: readonly string[];
   readonly lead: number;
   readonly targets: readonly number[];
+  readonly model: string;
+  readonly models?: string;
+  readonly report?: string;
   readonly json?: boolean;
-}
-
-/** One policy at one setting, on one resource. */
-interface GuestRow {
-  readonly policy: string;
-  readonly resource: GuestResource;
-  /** Violation it was to keep; null: it has no such goal. */
-  readonly target: number | null;
-  readonly parameter: string;
-  readonly score: AllocationScore;
 }
 
 const TARGETS = [0.05, 0.01, 0.001];
 /** From here on our policy plays, so that its prices have settled when it is scored. */
 const FROM_BIN = WARM_UP_BINS - DAY_BINS;
-/** Seed of what the forest draws: the same sets give the same rows. */
-const FOREST_SEED = 1;
-/** Bins between two looks at Ctrl-C. */
-const BINS_AT_ONCE = 50;
 
 /** `foreshade backtest guests`: what policies would have given to recorded guests, and what that would have cost. */
 export function guestsCommand(io: Io): Command {
@@ -65,13 +55,17 @@ export function guestsCommand(io: Io): Command {
     )
     .option('--lead <bins>', 'bins from a decision to its effect', parseCount, 1)
     .option('--targets <fractions>', 'violations to keep, by commas', parseTargets, TARGETS)
+    .option('--model <name>', 'the model that forecasts: NAME or NAME@VERSION', DEFAULT_MODEL)
+    .option('--models <folder>', "where trained models are kept (default: the user's data folder)")
+    .option('--report <file>', 'write what was found as one HTML file')
     .option('--json', 'print exactly one JSON document on stdout')
     .addHelpText(
       'after',
       `
 Examples:
   $ foreshade backtest guests --fit sets/september --data sets/august
-  $ foreshade backtest guests --fit sets/september --data sets/august --guests 1,6,9 --targets 0.01 --json`,
+  $ foreshade backtest guests --fit sets/september --data sets/august --guests 1,6,9 --targets 0.01 --json
+  $ foreshade backtest guests --fit sets/september --data sets/august --report guests.html`,
     )
     .action(async (options: GuestsOptions) => backtestGuests(io, options));
 }
@@ -103,7 +97,8 @@ function parseTargets(text: string): number[] {
 
 async function backtestGuests(io: Io, options: GuestsOptions): Promise<void> {
   const began = performance.now();
-  const { lead, guests } = options;
+  const { lead, guests, targets, report } = options;
+  if (report !== undefined) checkPlace(report);
   if (io.errIsTerminal) io.err(`reading ${options.data}\n`);
   const set = await readGuestSet(resolve(options.data), guests);
   if (io.errIsTerminal) io.err(`reading ${options.fit}\n`);
@@ -111,6 +106,11 @@ async function backtestGuests(io: Io, options: GuestsOptions): Promise<void> {
   const peers = await playPeers(io, set, lead);
   const rows = [...(await playOurs(io, fit, set, options)), ...peers];
   const seconds = (performance.now() - began) / 1000;
+  if (report !== undefined) {
+    const story = { dataset: set.name, fit: fit.name, guests: set.guests.length, lead, targets, rows };
+    const page = guestsReport({ ...story, madeAt: new Date().toISOString() });
+    io.err(`report: ${await writeWhole(report, page)}\n`);
+  }
   printAnswer(io, options.json, {
     document: {
       dataset: set.name,
@@ -119,7 +119,7 @@ async function backtestGuests(io: Io, options: GuestsOptions): Promise<void> {
       rows: rows.map((row) => rowDocument(row, rows, lead)),
       seconds: Number(seconds.toFixed(3)),
     },
-    text: `${rowsText(rows, options.targets)}\n\n${set.name}: ${set.guests.length} guests, lead ${lead}, ${seconds.toFixed(1)} s`,
+    text: `${rowsText(rows, targets)}\n\n${set.name}: ${set.guests.length} guests, lead ${lead}, ${seconds.toFixed(1)} s`,
   });
 }
 
@@ -145,22 +145,20 @@ async function playOurs(
   io: Io,
   fit: GuestSet,
   set: GuestSet,
-  { lead, targets }: GuestsOptions,
+  { lead, targets, model, models }: GuestsOptions,
 ): Promise<GuestRow[]> {
-  const { weights } = await loadModel(io, await SeriesKernels.load(), DEFAULT_MODEL);
+  const { weights } = await loadModel(io, await SeriesKernels.load(), model, models);
   const plan = { weights, from: FROM_BIN, lead, levels: OWN_LEVELS };
+  const progress = new Progress(io);
   const fleetsOf = async (month: GuestSet): Promise<ForecastFleet[]> => {
-    const progress = new Progress(io);
+    const count = month.guests.length;
     const forecasts = await forecastGuests(month, plan, io.signal, (done) =>
-      progress.tell(
-        done / month.guests.length,
-        `${month.name}: forecast ${done} of ${month.guests.length} guests`,
-      ),
+      progress.tell(done / count, `${month.name}: forecast ${done} of ${count} guests`),
     );
     progress.end();
     return GUEST_RESOURCES.map((resource, r) => ({
-      fleet: month.fleets[resource],
-      actuator: ACTUATORS[resource],
+      fleets: month.fleets,
+      resource,
       lead,
       from: FROM_BIN,
       forecasts: forecasts.map((own) => own[r] as Float32Array),
@@ -168,42 +166,21 @@ async function playOurs(
   };
   const known = await fleetsOf(fit);
   const judged = await fleetsOf(set);
-  const random = new Random(FOREST_SEED);
-  const progress = new Progress(io);
-  const rows: GuestRow[] = [];
-  for (const [r, resource] of GUEST_RESOURCES.entries()) {
-    const forest = growForest(known[r] as ForecastFleet, () => random.next());
-    const play = new OurPlay(judged[r] as ForecastFleet, forest, targets);
-    for (let bin = FROM_BIN; bin < set.bins; bin += 1) {
-      if (bin % BINS_AT_ONCE === 0) {
-        await setImmediate();
-        io.signal.throwIfAborted();
-      }
-      play.step(bin);
-      progress.tell((r + (bin + 1) / set.bins) / GUEST_RESOURCES.length, `${resource}: foreshade`);
-    }
-    for (const [t, score] of play.scores().entries())
-      rows.push({
-        policy: 'foreshade',
-        resource,
-        target: targets[t] as number,
-        parameter: 'pooled prices',
-        score,
-      });
-  }
+  const jobs = known.map((own, r) => ({ fit: own, judged: judged[r] as ForecastFleet, targets }));
+  const script = new URL('./backtest-guest-play-worker.js', import.meta.url);
+  const scores = await runInWorkers<PlayJob, AllocationScore[]>(script, jobs, io.signal, (done) =>
+    progress.tell(done / jobs.length, `foreshade: ${done} of ${jobs.length} resources`),
+  );
   progress.end();
-  return rows;
-}
-
-/** Share of the way from the best other policy to the oracle that a policy goes, at the violation it realised. */
-function gapClosed({ resource, score }: GuestRow, rows: readonly GuestRow[]) {
-  const peers = new Map<string, FrontierPoint[]>();
-  for (const row of rows)
-    if (row.resource === resource && row.target === null && row.policy !== 'oracle')
-      peers.set(row.policy, [...(peers.get(row.policy) ?? []), row.score]);
-  const best = bestSlackAt([...peers.values()], score.violation);
-  const least = rows.find((row) => row.resource === resource && row.policy === 'oracle')?.score.slack;
-  return { best, least, share: (best - score.slack) / (best - (least ?? Number.NaN)) };
+  return jobs.flatMap(({ fit: { resource } }, r) =>
+    targets.map((target, i) => ({
+      policy: 'foreshade',
+      resource,
+      target,
+      parameter: 'prices of the fleet',
+      score: scores[r]?.[i] as AllocationScore,
+    })),
+  );
 }
 
 function rowDocument(row: GuestRow, rows: readonly GuestRow[], lead: number) {
@@ -236,8 +213,10 @@ function percent(value: number): string {
   return Number.isFinite(value) ? `${(value * 100).toFixed(value < 0.01 ? 2 : 1)} %` : '-';
 }
 
-/** Of a policy with many settings those are shown that lie nearest to each target without passing it. */
 function rowsText(rows: readonly GuestRow[], targets: readonly number[]): string {
+  const shown = GUEST_RESOURCES.flatMap((resource) =>
+    [...byPolicy(rows, resource).values()].flatMap((settings) => nearTargets(settings, targets)),
+  );
   return table(
     [
       'RESOURCE',
@@ -251,7 +230,7 @@ function rowsText(rows: readonly GuestRow[], targets: readonly number[]): string
       'GAP CLOSED',
       'PARAMETER',
     ],
-    shownRows(rows, targets).map((row) => [
+    shown.map((row) => [
       row.resource,
       row.policy,
       row.target === null ? '' : percent(row.target),
@@ -265,22 +244,4 @@ function rowsText(rows: readonly GuestRow[], targets: readonly number[]): string
     ]),
     { right: [2, 3, 4, 5, 6, 7, 8] },
   );
-}
-
-function shownRows(rows: readonly GuestRow[], targets: readonly number[]): GuestRow[] {
-  const settings = new Map<string, GuestRow[]>();
-  for (const row of rows) {
-    const key = `${row.resource} ${row.policy}`;
-    settings.set(key, [...(settings.get(key) ?? []), row]);
-  }
-  return [...settings.values()].flatMap((own) => {
-    if (own.length === 1 || own[0]?.target !== null) return own;
-    const shown = new Set<GuestRow>();
-    for (const target of targets) {
-      const kept = own.filter(({ score }) => score.violation <= target);
-      const [least] = kept.sort((a, b) => a.score.slack - b.score.slack);
-      if (least !== undefined) shown.add(least);
-    }
-    return [...shown];
-  });
 }

@@ -65,7 +65,10 @@ const RULES = [
       NODE,
     ],
   },
-  { from: 'models/report', allow: ['models/report/', 'models/evaluate/', CORE] },
+  {
+    from: 'models/report',
+    allow: ['models/report/', 'models/evaluate/', 'models/backtest/guests/', CORE],
+  },
   { from: 'models/evaluate', allow: ['models/evaluate/', 'models/data/', CORE] },
   {
     from: 'models/backtest',

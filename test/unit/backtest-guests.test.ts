@@ -1,15 +1,19 @@
 // Goal: `foreshade backtest guests` scores allocations by their definitions, and its policies decide as they say.
 // Method: series of a few values worked by hand; then with FORESHADE_DATA the strongest policy and the oracle against the
 // figures that are published of them.
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import t from 'tap';
 import { AllocationSheet } from '../../models/backtest/guests/allocation-sheet.ts';
 import { bestSlackAt, slackAt } from '../../models/backtest/guests/frontier.ts';
+import { byPolicy, type GuestRow, gapClosed, nearTargets } from '../../models/backtest/guests/guest-rows.ts';
 import { ACTUATORS, guestSeries, WARM_UP_BINS } from '../../models/backtest/guests/guest-series.ts';
 import { putInForce } from '../../models/backtest/guests/in-force.ts';
 import { ORACLE, PEERS, type Peer } from '../../models/backtest/guests/peers.ts';
 import { playPeer } from '../../models/backtest/guests/play-peer.ts';
 import { windowMax } from '../../models/backtest/guests/window-max.ts';
+import { guestsReport } from '../../models/report/guests-report.ts';
 import { readGuestSet } from '../../orchestrator/cli/backtest-guest-set.ts';
 import { runCaptured } from '../run-cli.ts';
 
@@ -103,6 +107,73 @@ t.test('every policy gives a steady guest enough', async (t) => {
       1,
     ))
       t.equal(score.violation, 0, `${peer.policy} ${parameter}`);
+});
+
+const row = (policy: string, target: number | null, violation: number, slack: number): GuestRow => ({
+  policy,
+  resource: 'disk',
+  target,
+  parameter: 'p',
+  score: { violation, slack, volume: 0, p95Violation: 0, churn: 0 },
+});
+const ROWS = [
+  row('foreshade', 0.01, 0.01, 0.3),
+  row('window-max', null, 0.1, 0.2),
+  row('window-max', null, 0.001, 0.6),
+  row('<b>&', null, 0.02, 0.5),
+  row('oracle', null, 0, 0.1),
+];
+
+t.test('the gap is closed from the best other policy to the oracle', async (t) => {
+  // Half of the way from 0.1 % to 10 %, in powers of ten, window-max has 0.4; the oracle 0.1.
+  const { best, least, share } = gapClosed(ROWS[0] as GuestRow, ROWS);
+  t.ok(Math.abs(best - 0.4) < 1e-12 && least === 0.1 && Math.abs(share - 1 / 3) < 1e-9);
+  const shown = nearTargets(byPolicy(ROWS, 'disk').get('window-max') ?? [], [0.05, 1e-4]);
+  t.strictSame(shown, [ROWS[2]]);
+});
+
+t.test('the report shows every policy, and none becomes markup', async (t) => {
+  const page = guestsReport({
+    ...{ dataset: '<i>set', fit: 'other', guests: 3, lead: 1, targets: [0.01], rows: ROWS },
+    madeAt: '2026-01-02T03:04:05Z',
+  });
+  for (const text of ['&lt;i&gt;set', '&lt;b&gt;&amp;', 'window-max', '33.3 %']) t.match(page, text);
+  t.notMatch(page, /<i>set|<b>&|NaN|Infinity|undefined/);
+});
+
+const START_S = 1_375_308_000;
+const SMALL_BINS = WARM_UP_BINS + 144;
+const FACTS = { name: 'small', kind: 'series', step_seconds: 300, season_steps: 288 };
+
+t.test('two months of two guests, by the command', async (t) => {
+  const folder = t.testdir({
+    'dataset.json': JSON.stringify({ ...FACTS, start: START_S, steps: SMALL_BINS }),
+    'static.csv': 'series,cpu_cap_mhz,mem_cap_kb\na,2600,4194304\nb,5200,8388608\n',
+  });
+  const line = (guest: string, bin: number): string => {
+    const busy = bin % 12 === 0 ? 4 : 1;
+    return [guest, START_S + bin * 300, 300 * busy, 500_000 * busy, 0, 900 * busy, 400, 90 * busy].join(',');
+  };
+  const lines = ['a', 'b'].flatMap((guest) =>
+    Array.from({ length: SMALL_BINS }, (_, bin) => line(guest, bin)),
+  );
+  const head = 'series,t,cpu_mhz,mem_kb,disk_r_kbs,disk_w_kbs,net_rx_kbs,net_tx_kbs';
+  writeFileSync(join(folder, 'series.csv.gz'), gzipSync([head, ...lines, ''].join('\n')));
+  const report = join(folder, 'guests.html');
+  const run = ['backtest', 'guests', '--fit', folder, '--data', folder, '--targets', '0.05', '--json'];
+  const { code, out, err } = await runCaptured([...run, '--report', report]);
+  t.equal(code, 0, err);
+  const { rows } = JSON.parse(out) as { rows: { policy: string; resource: string; violation: number }[] };
+  t.strictSame(
+    [...new Set(rows.map(({ policy }) => policy))].sort(),
+    [...new Set(['foreshade', 'oracle', ...PEERS.map(({ policy }) => policy)])].sort(),
+  );
+  for (const own of rows.filter(({ policy }) => policy === 'foreshade'))
+    t.ok(own.violation < 0.2, `${own.resource}: short in ${own.violation} of the bins`);
+  t.match(readFileSync(report, 'utf8'), /<svg class="plot"/);
+  const unknown = await runCaptured([...run, '--model', 'no-such']);
+  t.not(unknown.code, 0);
+  t.match(unknown.err, /there is no model no-such/);
 });
 
 t.test('wrong usage and unknown sets are told', async (t) => {

@@ -1,13 +1,15 @@
 import { type AllocationScore, AllocationSheet } from './allocation-sheet.ts';
-import type { Actuator, Fleet } from './guest-series.ts';
-import { OWN_LEVELS, PricedPolicy } from './priced-policy.ts';
-import { doublings, FORECAST_LEVELS, tailFeatures } from './tail-features.ts';
-import { TailForest } from './tail-forest.ts';
+import { BoostedChances } from './boosted-chances.ts';
+import { edgesOf, exceededOf, UNKNOWN } from './chance-edges.ts';
+import { chanceFeatures } from './chance-features.ts';
+import { ACTUATORS, type Fleet, type GuestResource } from './guest-series.ts';
+import { PricedPolicy } from './priced-policy.ts';
 
-/** One resource of all guests with the forecasts of its bins. */
+/** A month of guests with the forecasts of one resource's bins. */
 export interface ForecastFleet {
-  readonly fleet: Fleet;
-  readonly actuator: Actuator;
+  /** The same guests in the same order for every resource. */
+  readonly fleets: Readonly<Record<GuestResource, Fleet>>;
+  readonly resource: GuestResource;
   readonly lead: number;
   /** First bin at whose end is forecast. */
   readonly from: number;
@@ -15,56 +17,72 @@ export interface ForecastFleet {
   readonly forecasts: readonly Float32Array[];
 }
 
-/** What a month teaches of another. @param random draws from [0, 1) */
-export function growForest(month: ForecastFleet, random: () => number): TailForest {
-  const { fleet, actuator, lead, from } = month;
-  const features = featuresOf(month);
-  return new TailForest(
-    fleet.map(({ demand }, g) => {
-      const outcomes = new Float32Array(demand.length - lead - from);
-      for (const row of outcomes.keys())
-        outcomes[row] = doublings(demand[from + row + lead] as number, actuator);
-      return { features: features[g] as Float32Array, outcomes };
-    }),
-    random,
-  );
-}
+/** Bins that are learned from: more are thinned out, for the memory they would take. */
+const ROWS_MAX = 700_000;
 
-/** A month under our policy, bin after bin. */
-export class OurPlay {
-  readonly #fleet: Fleet;
-  readonly #policy: PricedPolicy;
-
-  constructor(month: ForecastFleet, forest: TailForest, targets: readonly number[]) {
-    const { fleet, actuator, lead, from, forecasts } = month;
-    const known = { forest, features: featuresOf(month), from, forecasts };
-    this.#fleet = fleet;
-    this.#policy = new PricedPolicy(fleet, actuator, lead, known, targets);
-  }
-
-  step(bin: number): void {
-    this.#policy.step(bin);
-  }
-
-  /** A score a target. */
-  scores(): AllocationScore[] {
-    return this.#policy.inForce.map((own) => {
-      const sheet = new AllocationSheet();
-      for (const [g, series] of this.#fleet.entries()) sheet.add(series, own[g] as Float64Array);
-      return sheet.total();
-    });
-  }
-}
-
-function featuresOf({ fleet, actuator, lead, from, forecasts }: ForecastFleet): Float32Array[] {
-  const places = FORECAST_LEVELS.map((level) => OWN_LEVELS.indexOf(level));
-  return fleet.map((series, g) => {
-    const fan = forecasts[g] as Float32Array;
-    const picked = new Float32Array((series.demand.length - from) * places.length);
-    for (let at = 0; at < picked.length; at += 1) {
-      const row = Math.floor(at / places.length);
-      picked[at] = fan[row * OWN_LEVELS.length + (places[at % places.length] as number)] as number;
-    }
-    return tailFeatures(series, actuator, lead, picked, from);
+/** What a month teaches of another's chances. @param random draws from [0, 1) */
+export function learnChances(month: ForecastFleet, random: () => number): BoostedChances {
+  const { fleets, resource, lead, from } = month;
+  const fleet = fleets[resource];
+  const parts = fleet.map(({ demand }, g) => {
+    const { edges, features } = foreseen(month, g);
+    const exceeded = exceededOf(edges, demand.subarray(from + lead), ACTUATORS[resource]);
+    const share = ROWS_MAX / (fleet.length * exceeded.length);
+    const rows = Array.from(exceeded.keys()).filter(
+      (row) => exceeded[row] !== UNKNOWN && (share >= 1 || random() < share),
+    );
+    const width = features.length / (demand.length - from);
+    const kept = new Float32Array(rows.length * width);
+    for (const [i, row] of rows.entries())
+      kept.set(features.subarray(row * width, (row + 1) * width), i * width);
+    return { features: kept, exceeded: Uint8Array.from(rows, (row) => exceeded[row] as number) };
   });
+  const count = parts.reduce((sum, { exceeded }) => sum + exceeded.length, 0);
+  const all = {
+    features: new Float32Array(parts.reduce((sum, { features }) => sum + features.length, 0)),
+    exceeded: new Uint8Array(count),
+    guest: new Uint16Array(count),
+  };
+  let row = 0;
+  let value = 0;
+  for (const [g, { features, exceeded }] of parts.entries()) {
+    all.features.set(features, value);
+    all.exceeded.set(exceeded, row);
+    all.guest.fill(g, row, row + exceeded.length);
+    value += features.length;
+    row += exceeded.length;
+  }
+  return new BoostedChances(all, random);
+}
+
+/** Play a month under our policy. @returns a score a target */
+export function playOurs(
+  month: ForecastFleet,
+  learned: BoostedChances,
+  targets: readonly number[],
+): AllocationScore[] {
+  const { fleets, resource, lead, from } = month;
+  const fleet = fleets[resource];
+  const known = fleet.map((_, g) => {
+    const { edges, features } = foreseen(month, g);
+    return { edges, chances: learned.of(features) };
+  });
+  const foresight = {
+    from,
+    edges: known.map(({ edges }) => edges),
+    chances: known.map(({ chances }) => chances),
+  };
+  const policy = new PricedPolicy(fleet, ACTUATORS[resource], lead, foresight, targets);
+  const bins = fleet[0]?.demand.length ?? 0;
+  for (let bin = from; bin < bins; bin += 1) policy.step(bin);
+  return policy.inForce.map((own) => {
+    const sheet = new AllocationSheet();
+    for (const [g, series] of fleet.entries()) sheet.add(series, own[g] as Float64Array);
+    return sheet.total();
+  });
+}
+
+function foreseen({ fleets, resource, lead, from, forecasts }: ForecastFleet, guest: number) {
+  const edges = edgesOf(forecasts[guest] as Float32Array, ACTUATORS[resource]);
+  return { edges, features: chanceFeatures(fleets, guest, resource, lead, edges, from) };
 }
