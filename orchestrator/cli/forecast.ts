@@ -1,24 +1,23 @@
 import { Command, Option } from 'commander';
 import type { ForecastResponse } from '../../proto/gen/foreshade/v1/allocation.ts';
 import type { Forecast, ParamValue, ResourceProfile } from '../../proto/gen/foreshade/v1/resources.ts';
-import type { Axis } from '../core/forecast.ts';
+import type { ForecastScale } from '../core/forecast.ts';
 import type { Priority } from '../core/request.ts';
-import { AXIS_OF, WIRE_AXIS, WIRE_PRIORITY } from '../service/enums.ts';
+import { AXIS_OF, WIRE_AXIS, WIRE_PRIORITY, WIRE_TRACK } from '../service/enums.ts';
 import { addWorkOptions } from './allocate.ts';
 import { forecastDocument } from './documents.ts';
 import { type Io, printAnswer } from './io.ts';
-import { addClientOptions, type ClientOptions, withClient } from './options.ts';
+import { addClientOptions, type ClientOptions, trackOption, withClient } from './options.ts';
 import { FIELD_TEXT, sizesText } from './profile-text.ts';
 import { localTime, seconds } from './quantities.ts';
 import { facts, table } from './table.ts';
 
-interface ForecastOptions extends ClientOptions {
+interface ForecastOptions extends ClientOptions, ForecastScale {
   readonly workload?: string;
   readonly param?: Readonly<Record<string, ParamValue>>;
   readonly priority: Priority;
   readonly tenant?: string;
   readonly duration?: number;
-  readonly axis: Axis;
   readonly horizon?: number;
 }
 
@@ -36,6 +35,7 @@ export function forecastCommand(io: Io): Command {
         .choices(['seconds', 'instructions'])
         .default('seconds'),
     )
+    .addOption(trackOption('how far ahead, and how finely'))
     .option('--horizon <number>', 'how far ahead, on that axis (absent: as far as is forecast)', Number);
   return addClientOptions(command)
     .addHelpText(
@@ -44,6 +44,7 @@ export function forecastCommand(io: Io): Command {
 Examples:
   $ foreshade forecast web-1 --workload encode --param input_mib=64 --param level=9
   $ foreshade forecast web-1
+  $ foreshade forecast web-1 --track long
   $ foreshade forecast web-1 --axis instructions --horizon 5e9`,
     )
     .action(async (guest: string, options: ForecastOptions) => {
@@ -55,6 +56,7 @@ Examples:
         priority: WIRE_PRIORITY[options.priority],
         durationMs: options.duration,
         axis: WIRE_AXIS[options.axis],
+        track: WIRE_TRACK[options.track],
         horizon: options.horizon,
       };
       const answer = await withClient(io, options, (client) =>

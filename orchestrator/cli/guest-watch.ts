@@ -1,14 +1,21 @@
 import { Argument, Command } from 'commander';
 import type { FieldForecast, Forecast } from '../../proto/gen/foreshade/v1/resources.ts';
 import type { Sample } from '../../proto/gen/foreshade/v1/shadow.ts';
+import type { Track } from '../core/forecast.ts';
+import { WIRE_TRACK } from '../service/enums.ts';
 import { forecastDocument, profileDocument } from './documents.ts';
 import { type Io, printAnswer } from './io.ts';
-import { addClientOptions, type ClientOptions, withClient } from './options.ts';
+import { addClientOptions, type ClientOptions, trackOption, withClient } from './options.ts';
 import { FIELD_TEXT } from './profile-text.ts';
 import { localTime, parseCount } from './quantities.ts';
 
 /** Levels that are shown beside what came. */
 const SHOWN = [0.5, 0.9] as const;
+
+interface WatchOptions extends ClientOptions {
+  readonly count?: number;
+  readonly track: Track;
+}
 
 /** `foreshade guest watch`: samples as they come, beside what was foreseen for their moment. */
 export function guestWatchCommand(io: Io): Command {
@@ -16,14 +23,16 @@ export function guestWatchCommand(io: Io): Command {
     .description('Follow the samples of a guest, beside what was foreseen of each; Ctrl-C stops')
     .addArgument(new Argument('<guest>', 'UUID or name'))
     .option('-n, --count <samples>', 'end after so many; with --json 1 unless it is named', parseCount)
-    .action(async (guest: string, options: ClientOptions & { count?: number }) => {
+    .addOption(trackOption('of what is foreseen'))
+    .action(async (guest: string, options: WatchOptions) => {
+      const watched = { guest, track: WIRE_TRACK[options.track] };
       const count = options.count ?? (options.json ? 1 : Number.POSITIVE_INFINITY);
       const samples: unknown[] = [];
       let taken = 0;
       let before: Forecast | undefined;
       await withClient(io, options, async (client) => {
         const { shadow } = client;
-        for await (const sample of client.follow(shadow, shadow.watchGuest, { guest }, io.signal)) {
+        for await (const sample of client.follow(shadow, shadow.watchGuest, watched, io.signal)) {
           if (options.json) samples.push(sampleDocument(sample));
           else io.out(`${sampleLine(sample, before)}\n`);
           before = sample.forecast ?? before;

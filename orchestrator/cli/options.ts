@@ -30,6 +30,13 @@ export function addClientOptions(command: Command): Command {
     .option('--json', 'print exactly one JSON document on stdout');
 }
 
+/** `--track`. @param of what it decides */
+export function trackOption(of: string): Option {
+  return new Option('--track <track>', `${of}: by seconds for minutes, or by five minutes for days`)
+    .choices(['short', 'long'])
+    .default('short');
+}
+
 /** Run with a client on the chosen socket, and close it whatever happens. */
 export async function withClient<T>(
   io: Io,

@@ -1,4 +1,4 @@
-import type { Axis, Forecast } from './forecast.ts';
+import type { Forecast, ForecastScale, Track } from './forecast.ts';
 import type { AdoptedGuest, GuestFacts, HostFacts, Mode } from './guest.ts';
 import type { Lease, LeaseState } from './lease.ts';
 import type { Entitlement } from './profile.ts';
@@ -68,7 +68,7 @@ export interface AllocationEngine {
   /** What `allocate` would see; changes nothing. */
   forecast(
     request: AllocationRequest,
-    axis: Axis,
+    scale: ForecastScale,
   ): Promise<{ readonly forecast: Forecast; readonly requested: Entitlement }>;
   explain(leaseId: string): readonly Decision[];
 
@@ -85,7 +85,7 @@ export interface AllocationEngine {
   /** How finely the guest is sampled from now on, where it differs from the host's granularity. */
   setSampling(guest: string, sampling: Partial<Sampling>): Promise<GuestStatus>;
   /** Samples of one guest as they come, until the signal aborts; at most once a second with what is foreseen from there on. */
-  watchGuest(guest: string, context: CallContext): AsyncIterable<WatchedSample>;
+  watchGuest(guest: string, track: Track, context: CallContext): AsyncIterable<WatchedSample>;
 
   /** Take no new work and finish what is in flight. Guests keep what they have. */
   drain(): Promise<void>;

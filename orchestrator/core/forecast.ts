@@ -84,6 +84,9 @@ export interface ForecastQuery {
   readonly ceiling: ResourceProfile;
 }
 
+/** What a forecast is read on. */
+export type ForecastScale = Pick<ForecastQuery, 'axis' | 'track'>;
+
 /** What a finished lease taught: the request, what the guest did before it, and what it used at most. */
 export interface Outcome {
   readonly leaseId: string;

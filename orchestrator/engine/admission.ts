@@ -1,6 +1,6 @@
 import { type Admission, admit } from '../core/admit.ts';
 import { AllocatorError } from '../core/errors.ts';
-import type { Axis, Forecast } from '../core/forecast.ts';
+import type { Forecast, ForecastScale } from '../core/forecast.ts';
 import type { Lease, LeaseState } from '../core/lease.ts';
 import { predictedNeed } from '../core/needs.ts';
 import { type Plan, planOf } from '../core/plan.ts';
@@ -15,6 +15,9 @@ import { expectedWaitMs, placeInQueue } from './queue-outlook.ts';
 
 /** A start nearer than this is now: one tick could not tell it from now. */
 const SCHEDULE_AHEAD_MS = 1_000;
+
+/** What leases are planned by. */
+export const PLANNED: ForecastScale = { axis: 'seconds', track: 'short' };
 
 /** Turns requests into leases: what a request needs, whether the host holds it, and in which state it enters. Changes nothing. */
 export class AdmissionDesk {
@@ -40,7 +43,7 @@ export class AdmissionDesk {
 
   /** @throws {AllocatorError} CEILING_TOO_LOW */
   plan(guest: ManagedGuest, request: AllocationRequest, nowMs: number): Plan {
-    const forecast = this.forecast(guest, request, nowMs, 'seconds');
+    const forecast = this.forecast(guest, request, nowMs, PLANNED);
     const { baseline } = guest.record;
     const plan = planOf(forecast, request.priority, baseline.entitlement, guest.facts, this.#policy.needs);
     const short = plan.ceilingShort;
@@ -100,12 +103,11 @@ export class AdmissionDesk {
     };
   }
 
-  forecast(guest: ManagedGuest, request: AllocationRequest, nowMs: number, axis: Axis): Forecast {
+  forecast(guest: ManagedGuest, request: AllocationRequest, nowMs: number, scale: ForecastScale): Forecast {
     const { ceiling } = guest.facts;
     return this.#forecaster.forecast({
       guest: guest.record.id,
-      axis,
-      track: 'short',
+      ...scale,
       originMs: nowMs,
       ...(request.workload === ''
         ? {}

@@ -9,14 +9,14 @@ import type {
   WorkReport,
 } from '../core/engine.ts';
 import { AllocatorError } from '../core/errors.ts';
-import type { Axis, Forecast } from '../core/forecast.ts';
+import type { Forecast, ForecastScale, Track } from '../core/forecast.ts';
 import type { Mode } from '../core/guest.ts';
 import { hasEnded, type Lease, type LeaseState } from '../core/lease.ts';
 import type { Clock, Forecaster, GuestWindow, Hypervisor, LeaseLedger, Telemetry } from '../core/ports.ts';
 import type { Entitlement } from '../core/profile.ts';
 import type { AllocationRequest } from '../core/request.ts';
 import type { GuestSample, Sampling } from '../core/sample.ts';
-import { AdmissionDesk } from './admission.ts';
+import { AdmissionDesk, PLANNED } from './admission.ts';
 import { Background } from './background.ts';
 import { Cadences } from './cadences.ts';
 import { Endings } from './endings.ts';
@@ -270,14 +270,15 @@ export class Engine implements AllocationEngine {
 
   async forecast(
     request: AllocationRequest,
-    axis: Axis,
+    scale: ForecastScale,
   ): Promise<{ forecast: Forecast; requested: Entitlement }> {
     const guest = this.#guests.running(request.guest);
     const nowMs = this.#parts.clock.nowMs();
     const { forecast, requested } = this.#admission.plan(guest, request, nowMs);
-    return axis === 'seconds'
+    const isPlanned = scale.axis === PLANNED.axis && scale.track === PLANNED.track;
+    return isPlanned
       ? { forecast, requested }
-      : { forecast: this.#admission.forecast(guest, request, nowMs, axis), requested };
+      : { forecast: this.#admission.forecast(guest, request, nowMs, scale), requested };
   }
 
   explain(leaseId: string): readonly Decision[] {
@@ -330,24 +331,24 @@ export class Engine implements AllocationEngine {
     return this.#desk.setSampling(name, sampling);
   }
 
-  async *watchGuest(name: string, { signal }: CallContext): AsyncIterable<WatchedSample> {
+  async *watchGuest(name: string, track: Track, { signal }: CallContext): AsyncIterable<WatchedSample> {
     const guest = this.#guests.adopted(name);
     let foreseenAtMs = Number.NEGATIVE_INFINITY;
     for await (const sample of this.#samples.watch(guest.record.id, signal)) {
       const isDue = sample.cadence === 'full' && Math.abs(sample.atMs - foreseenAtMs) >= FORESEEN_EVERY_MS;
       if (isDue) foreseenAtMs = sample.atMs;
-      yield isDue ? { ...sample, forecast: this.#foresee(guest) } : sample;
+      yield isDue ? { ...sample, forecast: this.#foresee(guest, track) } : sample;
     }
   }
 
   /** A guest's own course, from now on. */
-  #foresee({ record, facts }: ManagedGuest): Forecast {
+  #foresee({ record, facts }: ManagedGuest, track: Track): Forecast {
     const { clock, forecaster } = this.#parts;
     const { cpuMillicores, memoryBytes } = facts.ceiling;
     return forecaster.forecast({
       guest: record.id,
       axis: 'seconds',
-      track: 'short',
+      track,
       originMs: clock.nowMs(),
       ceiling: { cpuMillicores, memoryBytes },
     });

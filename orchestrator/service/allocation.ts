@@ -58,8 +58,8 @@ export function allocationHandlers(
     },
     async forecast(request) {
       const query = forecastRequest(request, defaults());
-      const { axis, horizon } = forecastReach(request);
-      const { forecast, requested } = await engine.forecast(query, axis);
+      const { horizon, ...scale } = forecastReach(request);
+      const { forecast, requested } = await engine.forecast(query, scale);
       return {
         forecast: wireForecast(horizon === 0 ? forecast : withinHorizon(forecast, horizon)),
         requested: query.workload === '' ? undefined : wireEntitlement(requested),

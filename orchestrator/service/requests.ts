@@ -7,8 +7,9 @@ import type {
   RenewLeaseRequest,
 } from '../../proto/gen/foreshade/v1/allocation.ts';
 import type { ParamValue as WireParam } from '../../proto/gen/foreshade/v1/resources.ts';
+import type { WatchGuestRequest } from '../../proto/gen/foreshade/v1/shadow.ts';
 import type { WorkReport } from '../core/engine.ts';
-import type { Axis } from '../core/forecast.ts';
+import type { ForecastScale, Track } from '../core/forecast.ts';
 import type { Mode } from '../core/guest.ts';
 import type { LeaseState } from '../core/lease.ts';
 import {
@@ -24,7 +25,7 @@ import {
   TTL_MS_MIN,
 } from '../core/request.ts';
 import { SAMPLING_BOUNDS, type Sampling } from '../core/sample.ts';
-import { AXIS_OF, LEASE_STATE_OF, MODE_OF, PRIORITY_OF } from './enums.ts';
+import { AXIS_OF, LEASE_STATE_OF, MODE_OF, PRIORITY_OF, TRACK_OF } from './enums.ts';
 import { quoted, Violations } from './validation.ts';
 
 /** How far back a start may lie: a client's clock and its queueing, not a request for yesterday. */
@@ -98,18 +99,38 @@ export function forecastRequest(wire: ForecastRequest, defaults: RequestDefaults
   return request;
 }
 
-/** On which axis to forecast, and how far; 0: as far as the track goes. */
-export function forecastReach({ axis: number = 0, horizon = 0 }: ForecastRequest): {
-  readonly axis: Axis;
-  readonly horizon: number;
-} {
+/** On which axis and track to forecast, and how far; 0: as far as the track goes. */
+export function forecastReach({
+  axis: number = 0,
+  horizon = 0,
+  track,
+}: ForecastRequest): ForecastScale & { readonly horizon: number } {
   const violations = Violations.ofMessage();
   const axis = number === 0 ? 'seconds' : AXIS_OF.get(number);
   if (axis === undefined) violations.add('axis', `must be AXIS_SECONDS or AXIS_INSTRUCTIONS; got ${number}`);
   if (!(horizon >= 0 && horizon < Number.POSITIVE_INFINITY))
     violations.add('horizon', `must be a finite number, 0 or more; got ${horizon}`);
+  const scale = { axis: axis ?? 'seconds', track: trackOf(track, violations) };
   violations.settle();
-  return { axis: axis ?? 'seconds', horizon };
+  return { ...scale, horizon };
+}
+
+/** Whom to watch, and on which track to foresee. */
+export function watching({ guest, track }: WatchGuestRequest): {
+  readonly guest: string;
+  readonly track: Track;
+} {
+  const violations = Violations.ofMessage();
+  const watched = { guest: requiredName(guest, 'guest', violations), track: trackOf(track, violations) };
+  violations.settle();
+  return watched;
+}
+
+/** Unspecified: short. */
+function trackOf(number: number | undefined, violations: Violations): Track {
+  const track = number ? TRACK_OF.get(number) : 'short';
+  if (track === undefined) violations.add('track', `must be TRACK_SHORT or TRACK_LONG; got ${number}`);
+  return track ?? 'short';
 }
 
 /** @returns the lease's id and its new time to live; absent: keep the lease's own */

@@ -10,7 +10,7 @@ import { ShadowError, type ShadowStore } from '../core/shadow.ts';
 import { wireSample } from './answers.ts';
 import type { Caller } from './caller.ts';
 import { clientPoints } from './points.ts';
-import { soleName } from './requests.ts';
+import { soleName, watching } from './requests.ts';
 import type { Handlers } from './route.ts';
 import { Violations } from './validation.ts';
 
@@ -29,7 +29,8 @@ export function shadowHandlers(
   };
   return {
     async *watchGuest(request, caller) {
-      for await (const sample of engine.watchGuest(soleName(request.guest, 'guest'), caller)) {
+      const { guest, track } = watching(request);
+      for await (const sample of engine.watchGuest(guest, track, caller)) {
         yield wireSample(sample);
       }
     },

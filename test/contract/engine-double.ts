@@ -6,7 +6,7 @@ import type {
   HostStatus,
   WorkReport,
 } from '../../orchestrator/core/engine.ts';
-import { type Axis, FIELDS, type Forecast, LEVELS } from '../../orchestrator/core/forecast.ts';
+import { FIELDS, type Forecast, type ForecastScale, LEVELS } from '../../orchestrator/core/forecast.ts';
 import type { Mode } from '../../orchestrator/core/guest.ts';
 import type { Lease } from '../../orchestrator/core/lease.ts';
 import type { Entitlement } from '../../orchestrator/core/profile.ts';
@@ -126,9 +126,9 @@ export class EngineDouble implements AllocationEngine {
 
   async forecast(
     request: AllocationRequest,
-    axis: Axis,
+    scale: ForecastScale,
   ): Promise<{ forecast: Forecast; requested: Entitlement }> {
-    this.#record('forecast', request, axis);
+    this.#record('forecast', request, scale);
     const knots = [1, 2];
     const values = new Float64Array(FIELDS * knots.length * LEVELS).fill(Number.NaN);
     const peak = new Float64Array(FIELDS * LEVELS).fill(Number.NaN);
@@ -137,8 +137,7 @@ export class EngineDouble implements AllocationEngine {
     const duration = new Float64Array(LEVELS).map((_, i) => i + 1);
     const forecast: Forecast = {
       guest: GUEST_ID,
-      axis,
-      track: 'short',
+      ...scale,
       originMs: 1_700_000_000_000,
       knots,
       values,
@@ -215,8 +214,8 @@ export class EngineDouble implements AllocationEngine {
     return this.#guest('enforce');
   }
 
-  watchGuest: AllocationEngine['watchGuest'] = (guest, context) => {
-    this.#record('watchGuest', guest, context);
+  watchGuest: AllocationEngine['watchGuest'] = (guest, track, context) => {
+    this.#record('watchGuest', guest, track, context);
     return (async function* () {
       for (let i = 0; !context.signal.aborted; i += 1) {
         yield sampleAt(1_700_000_000_000 + i * 1000);

@@ -13,6 +13,7 @@ import { parseConfig } from '../../orchestrator/config.ts';
 import { MemoryLedger } from '../../orchestrator/ledger/memory-ledger.ts';
 import { liveForecaster, serveOn } from '../../orchestrator/main.ts';
 import { packagePath } from '../../orchestrator/package-path.ts';
+import { Track } from '../../proto/gen/foreshade/v1/resources.ts';
 import type { Sample } from '../../proto/gen/foreshade/v1/shadow.ts';
 
 type Undo = (() => Promise<void> | void)[];
@@ -84,6 +85,14 @@ t.test('a watcher sees what was foreseen beside what came', async (t) => {
   t.ok(times.every((atMs, i) => i === 0 || atMs - (times[i - 1] as number) >= 950));
   t.ok(last?.fields.some(({ field }) => field === 'memory_bytes'));
   t.equal(last?.fields[0]?.values.length, (last?.knots.length ?? 0) * (last?.levels.length ?? 0));
+  const { allocation } = client;
+  const days = await client.ask(
+    allocation,
+    allocation.forecast,
+    { guest: 'a', params: {}, track: Track.TRACK_LONG },
+    { timeoutMs: 5000 },
+  );
+  t.match(days.forecast?.reason, /^cold start: \d of 8 bins of 5 min of its own course; /);
 
   const line = sampleLine({ ...(samples.at(-1) as Sample), atMs: (last?.originMs ?? 0) + 1500 }, last);
   t.match(line, /memory \S+ MiB \(\S+ MiB, q0\.9 \S+ MiB\)/);

@@ -27,7 +27,7 @@ import { Service } from '../../orchestrator/service/server.ts';
 import { GRPC_STATUS } from '../../orchestrator/service/status.ts';
 import { AdminServiceClient } from '../../proto/gen/foreshade/v1/admin.ts';
 import { LeaseState } from '../../proto/gen/foreshade/v1/allocation.ts';
-import { Axis, Mode } from '../../proto/gen/foreshade/v1/resources.ts';
+import { Axis, Mode, Track } from '../../proto/gen/foreshade/v1/resources.ts';
 import { EngineDouble, GUEST_ID, leaseOf } from './engine-double.ts';
 import { call, detailsOf, type Fixture, failureOf, startFixture } from './service-fixture.ts';
 
@@ -158,8 +158,10 @@ t.test(
       axis: Axis.AXIS_INSTRUCTIONS,
       horizon: 1.5,
     });
-    t.equal(lastCall(f, 'forecast')?.args[1], 'instructions');
+    t.strictSame(lastCall(f, 'forecast')?.args[1], { axis: 'instructions', track: 'short' });
     t.match(cycles.forecast, { axis: Axis.AXIS_INSTRUCTIONS, knots: [1, 1.5] });
+    await call(allocation, allocation.forecast, { guest: 'alpha', params: {}, track: Track.TRACK_LONG });
+    t.strictSame(lastCall(f, 'forecast')?.args[1], { axis: 'seconds', track: 'long' });
 
     const { decisions } = await call(allocation, allocation.explainDecision, { leaseId: 'lease-r1' });
     t.match(decisions, [
@@ -251,8 +253,10 @@ t.test('AdminService and ShadowService', async (t) => {
   await call(admin, admin.setGuestMode, { guest: 'alpha', mode: Mode.MODE_ENFORCE });
   t.strictSame(lastCall(f, 'setMode')?.args, ['alpha', 'enforce']);
 
-  const stream = shadow.watchGuest({ guest: 'alpha' });
+  const stream = shadow.watchGuest({ guest: 'alpha', track: Track.TRACK_LONG });
   stream.on('error', () => {});
+  await until(() => lastCall(f, 'watchGuest') !== undefined);
+  t.strictSame(lastCall(f, 'watchGuest')?.args.slice(0, 2), ['alpha', 'long']);
   const flags: unknown[] = [];
   for await (const sample of stream) {
     flags.push(...(sample as { flags: string[] }).flags);
@@ -260,7 +264,7 @@ t.test('AdminService and ShadowService', async (t) => {
   }
   stream.cancel();
   t.strictSame(flags, ['gap', 'gap', 'gap']);
-  const context = lastCall(f, 'watchGuest')?.args[1] as { signal: AbortSignal };
+  const context = lastCall(f, 'watchGuest')?.args[2] as { signal: AbortSignal };
   await until(() => context.signal.aborted);
   t.pass('a stream that its client left is ended in the engine too');
 
@@ -472,6 +476,7 @@ t.test(
       call(allocation, allocation.releaseLease, { leaseId: 'x', workStartedAtMs: 5, workFinishedAtMs: 4 }),
       call(allocation, allocation.listLeases, { states: [77 as never], pageSize: 1001, pageToken: '!!' }),
       call(allocation, allocation.forecast, { guest: '', params: {} }),
+      call(allocation, allocation.forecast, { guest: 'alpha', params: {}, track: 9 as never }),
       call(admin, admin.getGuest, { guest: '' }),
       call(admin, admin.setGuestMode, { guest: 'alpha' }),
       call(admin, admin.adoptGuest, { guest: 'alpha', mode: 9 as never }),

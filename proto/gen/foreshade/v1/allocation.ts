@@ -30,6 +30,9 @@ import {
   priorityFromJSON,
   priorityToJSON,
   ResourceProfile,
+  Track,
+  trackFromJSON,
+  trackToJSON,
 } from "./resources.ts";
 
 export const LeaseState = {
@@ -377,7 +380,11 @@ export interface ForecastRequest {
     | Axis
     | undefined;
   /** How far ahead, seconds or instructions: the last knot of the answer. 0: as far as the track goes. */
-  horizon?: number | undefined;
+  horizon?:
+    | number
+    | undefined;
+  /** Unspecified: short. How far a track goes, and how finely, is in docs/forecaster.md. */
+  track?: Track | undefined;
 }
 
 export interface ForecastRequest_ParamsEntry {
@@ -2971,6 +2978,7 @@ function createBaseForecastRequest(): ForecastRequest {
     durationMs: undefined,
     axis: undefined,
     horizon: undefined,
+    track: undefined,
   };
 }
 
@@ -2999,6 +3007,9 @@ export const ForecastRequest: MessageFns<ForecastRequest> = {
     }
     if (message.horizon !== undefined) {
       writer.uint32(65).double(message.horizon);
+    }
+    if (message.track !== undefined) {
+      writer.uint32(72).int32(message.track);
     }
     return writer;
   },
@@ -3083,6 +3094,14 @@ export const ForecastRequest: MessageFns<ForecastRequest> = {
             message.horizon = reader.double();
             continue;
           }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.track = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3122,6 +3141,7 @@ export const ForecastRequest: MessageFns<ForecastRequest> = {
         : undefined,
       axis: isSet(object.axis) ? axisFromJSON(object.axis) : undefined,
       horizon: isSet(object.horizon) ? globalThis.Number(object.horizon) : undefined,
+      track: isSet(object.track) ? trackFromJSON(object.track) : undefined,
     };
   },
 
@@ -3157,6 +3177,9 @@ export const ForecastRequest: MessageFns<ForecastRequest> = {
     if (message.horizon !== undefined) {
       obj.horizon = floatToJson(message.horizon);
     }
+    if (message.track !== undefined) {
+      obj.track = trackToJSON(message.track);
+    }
     return obj;
   },
 
@@ -3181,6 +3204,7 @@ export const ForecastRequest: MessageFns<ForecastRequest> = {
     message.durationMs = object.durationMs ?? undefined;
     message.axis = object.axis ?? undefined;
     message.horizon = object.horizon ?? undefined;
+    message.track = object.track ?? undefined;
     return message;
   },
 };

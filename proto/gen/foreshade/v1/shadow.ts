@@ -20,11 +20,15 @@ import {
   type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { Forecast, ParamValue, ResourceProfile } from "./resources.ts";
+import { Forecast, ParamValue, ResourceProfile, Track, trackFromJSON, trackToJSON } from "./resources.ts";
 
 export interface WatchGuestRequest {
   /** UUID or name. */
-  guest?: string | undefined;
+  guest?:
+    | string
+    | undefined;
+  /** Of the forecasts beside the samples. Unspecified: short. */
+  track?: Track | undefined;
 }
 
 /** One reading: rates over the period that ends at at_ms. */
@@ -50,7 +54,7 @@ export interface Sample {
     | undefined;
   /** Instructions executed in the period, by class: system, crypto, vector, branch, memory, other. */
   instructions: { [key: string]: number };
-  /** What the guest's own course foresees from here on, on the short track; at most once a second. */
+  /** What the guest's own course foresees from here on, on the track asked for; at most once a second. */
   forecast: Forecast | undefined;
 }
 
@@ -130,13 +134,16 @@ export interface EraseTenantResponse {
 }
 
 function createBaseWatchGuestRequest(): WatchGuestRequest {
-  return { guest: undefined };
+  return { guest: undefined, track: undefined };
 }
 
 export const WatchGuestRequest: MessageFns<WatchGuestRequest> = {
   encode(message: WatchGuestRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.guest !== undefined) {
       writer.uint32(10).string(message.guest);
+    }
+    if (message.track !== undefined) {
+      writer.uint32(16).int32(message.track);
     }
     return writer;
   },
@@ -162,6 +169,14 @@ export const WatchGuestRequest: MessageFns<WatchGuestRequest> = {
             message.guest = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.track = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -175,13 +190,19 @@ export const WatchGuestRequest: MessageFns<WatchGuestRequest> = {
   },
 
   fromJSON(object: any): WatchGuestRequest {
-    return { guest: isSet(object.guest) ? globalThis.String(object.guest) : undefined };
+    return {
+      guest: isSet(object.guest) ? globalThis.String(object.guest) : undefined,
+      track: isSet(object.track) ? trackFromJSON(object.track) : undefined,
+    };
   },
 
   toJSON(message: WatchGuestRequest): unknown {
     const obj: any = {};
     if (message.guest !== undefined) {
       obj.guest = message.guest;
+    }
+    if (message.track !== undefined) {
+      obj.track = trackToJSON(message.track);
     }
     return obj;
   },
@@ -192,6 +213,7 @@ export const WatchGuestRequest: MessageFns<WatchGuestRequest> = {
   fromPartial(object: DeepPartial<WatchGuestRequest>): WatchGuestRequest {
     const message = createBaseWatchGuestRequest();
     message.guest = object.guest ?? undefined;
+    message.track = object.track ?? undefined;
     return message;
   },
 };

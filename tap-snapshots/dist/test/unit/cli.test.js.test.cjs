@@ -320,6 +320,9 @@ Options:
   --workload <name>      what kind of work (absent: the guest's own course)
   --axis <axis>          what lies ahead is counted in (choices: "seconds",
                          "instructions", default: "seconds")
+  --track <track>        how far ahead, and how finely: by seconds for minutes,
+                         or by five minutes for days (choices: "short", "long",
+                         default: "short")
   --horizon <number>     how far ahead, on that axis (absent: as far as is
                          forecast)
   --socket <path>        the service's unix socket (default: $FORESHADE_SOCKET,
@@ -331,6 +334,7 @@ Options:
 Examples:
   $ foreshade forecast web-1 --workload encode --param input_mib=64 --param level=9
   $ foreshade forecast web-1
+  $ foreshade forecast web-1 --track long
   $ foreshade forecast web-1 --axis instructions --horizon 5e9
 
 `
