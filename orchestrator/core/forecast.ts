@@ -80,8 +80,21 @@ export interface ForecastQuery {
   readonly durationS?: number;
   /** Guest's usage just before the request; a field that is absent is taken from the guest's recent samples. */
   readonly before?: ResourceProfile;
+  /**
+   * Requests that run on the guest already, oldest first: what they will use on joins what the guest uses by itself, and so does
+   * this one's effect over its life. Absent: the request by itself, over `before`.
+   */
+  readonly running?: readonly RunningRequest[];
   /** The most the guest can be given: what an unknown workload may need. */
   readonly ceiling: ResourceProfile;
+}
+
+/** A request whose work has begun. */
+export interface RunningRequest {
+  readonly workload: { readonly tenant: string; readonly name: string; readonly params: Params };
+  readonly startedAtMs: number;
+  /** Guest's usage just before it. */
+  readonly before: ResourceProfile;
 }
 
 /** What a forecast is read on. */

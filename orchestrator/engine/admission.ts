@@ -1,6 +1,6 @@
 import { type Admission, admit } from '../core/admit.ts';
 import { AllocatorError } from '../core/errors.ts';
-import type { Forecast, ForecastScale } from '../core/forecast.ts';
+import type { Forecast, ForecastQuery, ForecastScale } from '../core/forecast.ts';
 import type { Lease, LeaseState } from '../core/lease.ts';
 import { predictedNeed } from '../core/needs.ts';
 import { type Plan, planOf } from '../core/plan.ts';
@@ -17,7 +17,7 @@ import { expectedWaitMs, placeInQueue } from './queue-outlook.ts';
 const SCHEDULE_AHEAD_MS = 1_000;
 
 /** What leases are planned by. */
-export const PLANNED: ForecastScale = { axis: 'seconds', track: 'short' };
+const PLANNED: ForecastScale = { axis: 'seconds', track: 'short' };
 
 /** Turns requests into leases: what a request needs, whether the host holds it, and in which state it enters. Changes nothing. */
 export class AdmissionDesk {
@@ -43,7 +43,10 @@ export class AdmissionDesk {
 
   /** @throws {AllocatorError} CEILING_TOO_LOW */
   plan(guest: ManagedGuest, request: AllocationRequest, nowMs: number): Plan {
-    const forecast = this.forecast(guest, request, nowMs, PLANNED);
+    const [first] = this.#running(guest);
+    // Leases add up: each is to ask for its own use over that of the guest by itself, which is what was before all of them.
+    const before = first?.lease.before ?? guest.usageBefore(nowMs);
+    const forecast = this.#forecaster.forecast({ ...queryOf(guest, request, nowMs, PLANNED), before });
     const { baseline } = guest.record;
     const plan = planOf(forecast, request.priority, baseline.entitlement, guest.facts, this.#policy.needs);
     const short = plan.ceilingShort;
@@ -103,19 +106,23 @@ export class AdmissionDesk {
     };
   }
 
-  forecast(guest: ManagedGuest, request: AllocationRequest, nowMs: number, scale: ForecastScale): Forecast {
-    const { ceiling } = guest.facts;
-    return this.#forecaster.forecast({
-      guest: guest.record.id,
-      ...scale,
-      originMs: nowMs,
-      ...(request.workload === ''
-        ? {}
-        : { workload: { tenant: request.tenant, name: request.workload, params: request.params } }),
-      ...(request.durationMs === undefined ? {} : { durationS: request.durationMs / 1000 }),
-      before: guest.usageBefore(nowMs),
-      ceiling: { cpuMillicores: ceiling.cpuMillicores, memoryBytes: ceiling.memoryBytes },
-    });
+  /** What the guest will use with the request, or without one when its workload is empty, and with those that run on it. */
+  outlook(guest: ManagedGuest, request: AllocationRequest, nowMs: number, scale: ForecastScale): Forecast {
+    const running = this.#running(guest).map(({ lease }) => ({
+      workload: { tenant: lease.tenant, name: lease.workload, params: lease.params },
+      startedAtMs: lease.inPlaceAtMs ?? lease.startMs,
+      before: lease.before,
+    }));
+    const before = guest.usageBefore(nowMs);
+    return this.#forecaster.forecast({ ...queryOf(guest, request, nowMs, scale), before, running });
+  }
+
+  /** Leases whose work has begun, oldest first. */
+  #running(guest: ManagedGuest): LeaseRecord[] {
+    const inPlace = this.#leases
+      .inForce(guest.record.id)
+      .filter(({ lease }) => lease.inPlaceAtMs !== undefined);
+    return inPlace.sort((a, b) => (a.lease.inPlaceAtMs ?? 0) - (b.lease.inPlaceAtMs ?? 0));
   }
 
   /** In shadow and advise nothing is touched, so nothing need fit. */
@@ -214,6 +221,23 @@ export class AdmissionDesk {
       { leastMillicores: least.cpuMillicores, leastMemoryBytes: least.memoryBytes },
     );
   }
+}
+
+function queryOf(
+  { record, facts }: ManagedGuest,
+  { workload: name, tenant, params, durationMs }: AllocationRequest,
+  nowMs: number,
+  scale: ForecastScale,
+): ForecastQuery {
+  const { cpuMillicores, memoryBytes } = facts.ceiling;
+  return {
+    guest: record.id,
+    ...scale,
+    originMs: nowMs,
+    ...(name === '' ? {} : { workload: { tenant, name, params } }),
+    ...(durationMs === undefined ? {} : { durationS: durationMs / 1000 }),
+    ceiling: { cpuMillicores, memoryBytes },
+  };
 }
 
 /** State of a lease that has room, before its start. */

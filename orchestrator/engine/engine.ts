@@ -16,7 +16,7 @@ import type { Clock, Forecaster, GuestWindow, Hypervisor, LeaseLedger, Telemetry
 import type { Entitlement } from '../core/profile.ts';
 import type { AllocationRequest } from '../core/request.ts';
 import type { GuestSample, Sampling } from '../core/sample.ts';
-import { AdmissionDesk, PLANNED } from './admission.ts';
+import { AdmissionDesk } from './admission.ts';
 import { Background } from './background.ts';
 import { Cadences } from './cadences.ts';
 import { Endings } from './endings.ts';
@@ -274,11 +274,8 @@ export class Engine implements AllocationEngine {
   ): Promise<{ forecast: Forecast; requested: Entitlement }> {
     const guest = this.#guests.running(request.guest);
     const nowMs = this.#parts.clock.nowMs();
-    const { forecast, requested } = this.#admission.plan(guest, request, nowMs);
-    const isPlanned = scale.axis === PLANNED.axis && scale.track === PLANNED.track;
-    return isPlanned
-      ? { forecast, requested }
-      : { forecast: this.#admission.forecast(guest, request, nowMs, scale), requested };
+    const { requested } = this.#admission.plan(guest, request, nowMs);
+    return { forecast: this.#admission.outlook(guest, request, nowMs, scale), requested };
   }
 
   explain(leaseId: string): readonly Decision[] {

@@ -6,6 +6,7 @@ import type { SeriesKernels } from '../wasm/series.ts';
 import { type CourseRecord, decodeCourse, encodeCourse } from './course-record.ts';
 import { fitsDueAt } from './fit-schedule.ts';
 import { Grid } from './grid.ts';
+import { readingsOf } from './readings.ts';
 
 /** Guests whose courses are kept; the one least recently read gives way. As many as the request forecaster holds. */
 const GUESTS_MAX = 1024;
@@ -16,7 +17,6 @@ const DUE_MAX = 256;
 /** Pieces done in one go, a full sample's mostly, and bins in a piece: no call waits longer than a few ms. */
 const PIECES_AT_ONCE = 16;
 const PIECE_BINS_MAX = 16;
-const MEMORY = PROFILE_FIELDS.indexOf('memoryBytes');
 
 /** What the two tracks differ in. */
 interface TrackShape {
@@ -78,6 +78,7 @@ export class GuestCourses {
   readonly #courses = new Map<GuestId, Course>();
   readonly #pages: Readonly<Record<Track, { readonly slot: number; readonly state: Uint8Array }>>;
   readonly #steps: Readonly<Record<Track, readonly number[]>>;
+  readonly #readings = new Float64Array(FIELDS);
   /** Guests with work, in the order it came. */
   readonly #waiting = new Set<Course>();
 
@@ -97,16 +98,12 @@ export class GuestCourses {
   /** Take a sample into both tracks. Work for the kernels may be put off. */
   observe(sample: GuestSample): void {
     const course = this.#claim(sample.guest);
-    const { flags, usage, atMs, periodMs } = sample;
-    // Over a reset or a pause rates describe nothing; stale balloon statistics describe the past.
-    const noRates = flags.includes('counter-reset') || flags.includes('paused');
-    const noMemory = flags.includes('memory-stale');
+    const { atMs, periodMs } = sample;
+    readingsOf(sample, this.#readings);
     const shortBins = this.#noting(course, SHORT_BINS);
     const longBins = this.#noting(course, LONG_BINS);
-    for (const [f, field] of PROFILE_FIELDS.entries()) {
-      const value = usage[field];
-      if (value === undefined || (f === MEMORY ? noMemory : noRates)) continue;
-      if (!(value >= 0 && Math.fround(value) < Number.POSITIVE_INFINITY)) continue;
+    for (const [f, value] of this.#readings.entries()) {
+      if (Number.isNaN(value)) continue;
       const width = Math.max(1, periodMs);
       course.short.grid.take(f, value, atMs, width, shortBins);
       course.long.grid.take(f, value, atMs, width, longBins);

@@ -20,7 +20,7 @@ import { KindredWorkloads } from './kindred.ts';
 import { SlotTable } from './slot-table.ts';
 
 /** Smallest increment of each field that means something, in its unit: about what an idle guest's noise is. */
-const FLOORS: Readonly<Record<ProfileField, number>> = {
+export const FLOORS: Readonly<Record<ProfileField, number>> = {
   cpuMillicores: 20,
   memoryBytes: MIB,
   diskReadBytesPerS: 16 * 1024,
@@ -80,7 +80,7 @@ export interface OutputDescription {
 }
 
 /** The tenant's length first, so that no two pairs of names make the same key. */
-function keyOf(tenant: string, workload: string): string {
+export function keyOf(tenant: string, workload: string): string {
   return `${tenant.length}:${tenant}${workload}`;
 }
 
