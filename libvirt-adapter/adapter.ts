@@ -13,6 +13,7 @@ import { MEMORY_EVENTS, MemoryActuator } from './memory-actuator.ts';
 import { createNetActuator } from './net-actuator.ts';
 import { PerfEvents } from './perf-events.ts';
 import type { SamplingPolicy } from './sampling-plan.ts';
+import type { TapShaper } from './tap-shaper.ts';
 import { LibvirtTelemetry } from './telemetry.ts';
 
 /** What the adapter is made with, beside libvirt and the host's readings. */
@@ -28,6 +29,10 @@ export interface AdapterOptions {
   readonly kvmUnplugIsSafe?: boolean;
   /** Whether the kernel can shape taps (canShapeTaps). */
   readonly tapShaping?: boolean;
+  /** Limits taps in libvirt's place. */
+  readonly tapShaper?: TapShaper;
+  /** CPU shares of a guest that nobody gave any, by the host's cgroup hierarchy (CPU_SHARES_DEFAULT). */
+  readonly cpuShares?: number;
   /** Told of what failed without a caller to tell: a sampling call, a guest that cannot be read. */
   readonly onFailure?: (cause: unknown) => void;
 }
@@ -50,7 +55,8 @@ export function createLibvirtAdapter(
 ): LibvirtAdapter {
   const clock = options.clock ?? systemClock;
   const onFailure = options.onFailure ?? (() => {});
-  const { kvmUnplugIsSafe = false, tapShaping = false } = options;
+  const { kvmUnplugIsSafe = false, tapShaping = false, tapShaper, cpuShares } = options;
+  const cpu = { kvmUnplugIsSafe, ...(cpuShares !== undefined && { cpuShares }) };
   const catalog = new DomainCatalog(libvirt);
   const agent = new GuestAgent(libvirt, clock);
   const memoryChanges = new GuestChanges(libvirt, MEMORY_EVENTS, clock);
@@ -67,15 +73,16 @@ export function createLibvirtAdapter(
   });
   return {
     hypervisor: new LibvirtHypervisor(libvirt, catalog, agent, {
-      kvmUnplugIsSafe,
+      ...cpu,
       tapShaping,
+      ...(tapShaper && { tapShaper }),
       onUnreadable: (_guest, cause) => onFailure(cause),
     }),
     actuators: {
-      cpu: new CpuActuator(libvirt, catalog, agent, clock, { kvmUnplugIsSafe }),
+      cpu: new CpuActuator(libvirt, catalog, agent, clock, cpu),
       memory: new MemoryActuator(libvirt, catalog, memoryChanges, clock),
       disk: createDiskActuator(libvirt, catalog),
-      net: createNetActuator(libvirt, catalog),
+      net: createNetActuator(libvirt, catalog, tapShaper),
     },
     window: new AgentWindow(catalog, agent),
     telemetry,

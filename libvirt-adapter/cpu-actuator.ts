@@ -1,3 +1,4 @@
+import { AllocatorError } from '../orchestrator/core/errors.ts';
 import type { Baseline, GuestId } from '../orchestrator/core/guest.ts';
 import type { Actuator } from '../orchestrator/core/ports.ts';
 import { type Entitlement, MILLICORES_PER_VCPU } from '../orchestrator/core/profile.ts';
@@ -13,11 +14,14 @@ import {
   LibvirtError,
   type TypedParameters,
 } from './libvirt.ts';
-import { quotaMillicores } from './limits.ts';
+import { CPU_SHARES_DEFAULT, quotaMillicores } from './limits.ts';
 
 /** Smallest quota the kernel and libvirt take, us: 10 millicores at the default period. */
 const QUOTA_US_MIN = 1_000;
 const QUOTA_NONE = -1n;
+/** Weights that both cgroup hierarchies take: 10 to 1,024 shares of 1,024, and 1 to 10,000 of 100. */
+const WEIGHT_MIN = 0.01;
+const WEIGHT_MAX = 100;
 /** Online state is asked this often while vCPUs come up, which takes 150 to 300 ms. */
 const POLL_MS = 50;
 /** A plugged vCPU that is not online by itself after this is switched on through the agent. */
@@ -31,12 +35,14 @@ const LIVE = { live: true } as const;
 export interface CpuActuatorOptions {
   /** Guests of type kvm give vCPUs back safely. Emulated ones crash at the next plug, so they are never asked. */
   readonly kvmUnplugIsSafe?: boolean;
+  /** Shares of a domain that nobody gave any: a weight of 1. Absent: the older cgroup hierarchy's. */
+  readonly cpuShares?: number;
 }
 
 /**
  * Moves a guest's CPU. The entitlement is a quota on the whole domain, emulator included, which a guest cannot undo;
  * plugging vCPUs and switching them off and on through the agent only shapes topology. libvirt's `global_quota` bounds
- * the domain's own cgroup. A quota per vCPU that somebody else set stays, and counts in what is read back.
+ * the domain's own cgroup, and `cpu_shares` weighs it against its neighbours there. A quota per vCPU that somebody else set stays, and counts in what is read back.
  */
 export class CpuActuator implements Actuator {
   readonly resource = 'cpu';
@@ -45,6 +51,7 @@ export class CpuActuator implements Actuator {
   readonly #agent: GuestAgent;
   readonly #clock: TimerClock;
   readonly #kvmUnplugIsSafe: boolean;
+  readonly #cpuShares: number;
   /** Guests that did not give a vCPU back when asked. */
   readonly #refusedUnplug = new Set<GuestId>();
 
@@ -60,6 +67,7 @@ export class CpuActuator implements Actuator {
     this.#agent = agent;
     this.#clock = clock;
     this.#kvmUnplugIsSafe = options.kvmUnplugIsSafe ?? false;
+    this.#cpuShares = options.cpuShares ?? CPU_SHARES_DEFAULT.legacy;
   }
 
   apply(guest: GuestId, target: Entitlement, signal: AbortSignal): Promise<Partial<Entitlement>> {
@@ -81,7 +89,7 @@ export class CpuActuator implements Actuator {
   async #apply(guest: GuestId, target: Entitlement, signal: AbortSignal): Promise<Partial<Entitlement>> {
     const ref = this.#catalog.ref(guest);
     const plugged = await this.#libvirt.getVcpus(ref, LIVE);
-    const quota = this.#setQuota(ref, target.cpuMillicores);
+    const quota = this.#setHostLimits(ref, target);
     const grows = target.vcpuCount > plugged;
     if (!grows) await quota; // lowering: the host's limit holds before the guest is asked for anything
     const [vcpuCount] = await Promise.all([this.#shape(ref, plugged, target.vcpuCount, signal), quota]);
@@ -108,7 +116,11 @@ export class CpuActuator implements Actuator {
     const tune = cpuTuneOf(await this.#libvirt.getSchedulerParameters(ref, LIVE));
     const cpuMillicores = quotaMillicores(tune, plugged) ?? plugged * MILLICORES_PER_VCPU;
     const online = vcpuCount ?? (await this.#online(ref, plugged));
-    return { cpuMillicores, ...(online !== undefined && { vcpuCount: online }) };
+    return {
+      cpuMillicores,
+      ...(online !== undefined && { vcpuCount: online }),
+      ...(tune.shares !== undefined && { cpuWeight: tune.shares / this.#cpuShares }),
+    };
   }
 
   /** A lone vCPU is online; the count of more is the agent's to tell. */
@@ -116,14 +128,29 @@ export class CpuActuator implements Actuator {
     return plugged === 1 ? 1 : this.#agent.onlineVcpus(ref, signal);
   }
 
-  async #setQuota(ref: DomainRef, cpuMillicores: number): Promise<void> {
+  async #setHostLimits(ref: DomainRef, { cpuMillicores, cpuWeight }: Entitlement): Promise<void> {
     const tune = cpuTuneOf(await this.#libvirt.getSchedulerParameters(ref, LIVE));
     const quotaUs = Math.max(
       QUOTA_US_MIN,
       Math.ceil((cpuMillicores * tune.globalPeriodUs) / MILLICORES_PER_VCPU),
     );
-    if (quotaUs === tune.globalQuotaUs) return;
-    await this.#libvirt.setSchedulerParameters(ref, { global_quota: BigInt(quotaUs) }, LIVE);
+    const shares = this.#sharesOf(cpuWeight);
+    const changes = {
+      ...(quotaUs !== tune.globalQuotaUs && { global_quota: BigInt(quotaUs) }),
+      ...(shares !== undefined && shares !== tune.shares && { cpu_shares: BigInt(shares) }),
+    };
+    if (Object.keys(changes).length > 0) await this.#libvirt.setSchedulerParameters(ref, changes, LIVE);
+  }
+
+  /** @throws {AllocatorError} INVALID_REQUEST */
+  #sharesOf(weight: number | undefined): number | undefined {
+    if (weight === undefined) return undefined;
+    if (weight >= WEIGHT_MIN && weight <= WEIGHT_MAX) return Math.round(weight * this.#cpuShares);
+    throw new AllocatorError(
+      'INVALID_REQUEST',
+      `a CPU weight must be in [${WEIGHT_MIN}, ${WEIGHT_MAX}], not ${weight}`,
+      { weight },
+    );
   }
 
   /** Bring `target` vCPUs online. Resolves to how many are, undefined when nobody can tell. */
@@ -196,6 +223,7 @@ const UNPLUG_REFUSALS: ReadonlySet<number> = new Set([
 
 function cpuTuneOf(parameters: TypedParameters): CpuTune {
   return {
+    ...(parameters.cpu_shares !== undefined && { shares: Number(parameters.cpu_shares) }),
     globalQuotaUs: Number(parameters.global_quota ?? -1),
     globalPeriodUs: Number(parameters.global_period ?? PERIOD_US_DEFAULT),
     vcpuQuotaUs: Number(parameters.vcpu_quota ?? -1),

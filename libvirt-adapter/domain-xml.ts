@@ -1,12 +1,20 @@
 import { parseXml, writeXml, type XmlElement } from './xml.ts';
 
-/** Limits that a domain's XML states; absent or 0 means none. */
+/** Limits of a disk by their names in libvirt, in bytes or operations per second; 0: none. */
+export const IO_TUNE_NAMES = [
+  'total_bytes_sec',
+  'read_bytes_sec',
+  'write_bytes_sec',
+  'total_iops_sec',
+  'read_iops_sec',
+  'write_iops_sec',
+] as const;
+export type IoTune = Readonly<Record<(typeof IO_TUNE_NAMES)[number], number>>;
+
 export interface DiskDescription {
   /** Name by which libvirt tunes it, as `vda`. */
   readonly target: string;
-  readonly totalBytesPerS: number;
-  readonly readBytesPerS: number;
-  readonly writeBytesPerS: number;
+  readonly ioTune: IoTune;
 }
 
 export interface InterfaceDescription {
@@ -29,8 +37,10 @@ export interface VirtioMemDescription {
   readonly element: XmlElement;
 }
 
-/** Microseconds; a negative or absent quota is no limit. */
+/** Quotas in microseconds, of which a negative or absent one is no limit. */
 export interface CpuTune {
+  /** In the unit of the host's cgroups; absent: the kernel's default. */
+  readonly shares?: number;
   readonly globalQuotaUs: number;
   readonly globalPeriodUs: number;
   readonly vcpuQuotaUs: number;
@@ -158,7 +168,9 @@ function mapChild(element: XmlElement, name: string, map: (child: XmlElement) =>
 }
 
 function readCpuTune(element: XmlElement | undefined): CpuTune {
+  const shares = optionalWhole(element, 'shares', 0);
   return {
+    ...(shares > 0 && { shares }),
     globalQuotaUs: optionalWhole(element, 'global_quota', -1),
     globalPeriodUs: optionalWhole(element, 'global_period', PERIOD_US_DEFAULT),
     vcpuQuotaUs: optionalWhole(element, 'quota', -1),
@@ -171,14 +183,12 @@ function readDisk(element: XmlElement): DiskDescription[] {
   const target = child(element, 'target')?.attributes.dev;
   if ((device !== 'disk' && device !== 'lun') || target === undefined) return [];
   const tune = child(element, 'iotune');
-  return [
-    {
-      target,
-      totalBytesPerS: optionalWhole(tune, 'total_bytes_sec', 0),
-      readBytesPerS: optionalWhole(tune, 'read_bytes_sec', 0),
-      writeBytesPerS: optionalWhole(tune, 'write_bytes_sec', 0),
-    },
-  ];
+  return [{ target, ioTune: ioTuneOf((name) => optionalWhole(tune, name, 0)) }];
+}
+
+/** A disk's limits, each asked for by its name. */
+export function ioTuneOf(limit: (name: (typeof IO_TUNE_NAMES)[number]) => number): IoTune {
+  return Object.fromEntries(IO_TUNE_NAMES.map((name) => [name, limit(name)])) as unknown as IoTune;
 }
 
 function readInterface(element: XmlElement): InterfaceDescription {

@@ -8,7 +8,7 @@ import type {
   HostFacts,
 } from '../orchestrator/core/guest.ts';
 import type { GuestEvent, Hypervisor } from '../orchestrator/core/ports.ts';
-import { type Entitlement, MILLICORES_PER_VCPU } from '../orchestrator/core/profile.ts';
+import { MILLICORES_PER_VCPU } from '../orchestrator/core/profile.ts';
 import type { DomainCatalog } from './domain-catalog.ts';
 import { eachDomain } from './domain-stats.ts';
 import type { DomainDescription } from './domain-xml.ts';
@@ -23,7 +23,16 @@ import {
   type Libvirt,
   type LibvirtEventKind,
 } from './libvirt.ts';
-import { diskRates, hasTap, netRates, quotaMillicores } from './limits.ts';
+import {
+  type CommonLimits,
+  CPU_SHARES_DEFAULT,
+  commonDiskLimits,
+  commonLimits,
+  commonNetLimits,
+  hasTap,
+  quotaMillicores,
+} from './limits.ts';
+import type { TapShaper } from './tap-shaper.ts';
 
 /** What only the operator or the host itself can know. */
 export interface HypervisorOptions {
@@ -31,6 +40,10 @@ export interface HypervisorOptions {
   readonly kvmUnplugIsSafe?: boolean;
   /** The kernel can shape taps as libvirt does it (see canShapeTaps). */
   readonly tapShaping?: boolean;
+  /** What limits taps where libvirt does not. */
+  readonly tapShaper?: TapShaper;
+  /** As the CpuActuator's. */
+  readonly cpuShares?: number;
   /** Told of each guest that `guests` had to leave out, and why. */
   readonly onUnreadable?: (guest: GuestId, cause: unknown) => void;
 }
@@ -156,17 +169,28 @@ export class LibvirtHypervisor implements Hypervisor {
       ? await heldMemoryKib(this.#libvirt, this.#catalog.ref(guest), domain)
       : domain.currentMemoryKib;
     const quota = quotaMillicores(domain.cpuTune, domain.vcpusPlugged);
+    const net = await this.#netLimits(guest, domain, isRunning);
+    const capabilities = await this.#capabilities(guest, domain, isRunning, net.movable);
+    const { shares } = domain.cpuTune;
+    const sharesDefault = this.#options.cpuShares ?? CPU_SHARES_DEFAULT.legacy;
     return {
       id: domain.uuid,
       name: domain.name,
       state,
-      entitlement: entitlementOf(domain, quota, online ?? domain.vcpusPlugged, memoryKib),
+      entitlement: {
+        cpuMillicores: quota ?? domain.vcpusPlugged * MILLICORES_PER_VCPU,
+        vcpuCount: online ?? domain.vcpusPlugged,
+        memoryBytes: memoryKib * 1024,
+        ...commonDiskLimits(domain).limits,
+        ...net.limits,
+        ...(capabilities.cpuQuota && { cpuWeight: (shares ?? sharesDefault) / sharesDefault }),
+      },
       ceiling: {
         cpuMillicores: domain.vcpusMax * MILLICORES_PER_VCPU,
         vcpuCount: domain.vcpusMax,
         memoryBytes: domain.memoryKib * 1024,
       },
-      capabilities: await this.#capabilities(guest, domain, isRunning),
+      capabilities,
       vcpusPlugged: domain.vcpusPlugged,
       cpuLimited: quota !== undefined,
     };
@@ -182,8 +206,8 @@ export class LibvirtHypervisor implements Hypervisor {
     guest: GuestId,
     domain: DomainDescription,
     isRunning: boolean,
+    netLimits: boolean,
   ): Promise<GuestCapabilities> {
-    const taps = domain.interfaces.filter((nic) => hasTap(nic.type));
     return {
       cpuQuota: isRunning ? await this.#cpuQuota(guest) : (this.#hasCpuQuota ?? false),
       vcpuPlug: domain.vcpusMax > 1,
@@ -191,13 +215,33 @@ export class LibvirtHypervisor implements Hypervisor {
       agent: domain.agent === 'connected',
       balloon: domain.hasBalloon,
       virtioMem: domain.virtioMem.length > 0,
-      diskLimits: diskRates(domain).movable,
-      netLimits:
-        (this.#options.tapShaping ?? false) &&
-        taps.length > 0 &&
-        taps.length === domain.interfaces.length &&
-        netRates(domain).movable,
+      diskLimits: commonDiskLimits(domain).movable,
+      netLimits,
     };
+  }
+
+  /** What limits the guest's interfaces, libvirt or our own shaper; movable where all of them have a tap. */
+  async #netLimits(guest: GuestId, domain: DomainDescription, isRunning: boolean): Promise<CommonLimits> {
+    const { tapShaper, tapShaping = false } = this.#options;
+    const byLibvirt = commonNetLimits(domain);
+    const allHaveTaps = domain.interfaces.every((nic) => hasTap(nic.type));
+    if (tapShaper === undefined || !isRunning) {
+      return { ...byLibvirt, movable: byLibvirt.movable && tapShaping && allHaveTaps };
+    }
+    const taps = domain.interfaces.flatMap((nic) => (hasTap(nic.type) ? (nic.target ?? []) : []));
+    try {
+      const own = commonLimits(await Promise.all(taps.map((tap) => tapShaper.get(guest, tap))));
+      // A limit that libvirt set is somebody's own: ours would take its place.
+      const isFree = Object.keys(byLibvirt.limits).length === 0 && byLibvirt.movable;
+      return {
+        limits: { ...byLibvirt.limits, ...own.limits },
+        movable: own.movable && allHaveTaps && isFree,
+      };
+    } catch (cause) {
+      if (cause instanceof AllocatorError && cause.code === 'NOT_SUPPORTED')
+        return { ...byLibvirt, movable: false };
+      throw cause;
+    }
   }
 
   /** Whether this host's cgroups carry a quota on the whole domain; asked once, of the first running guest. */
@@ -214,23 +258,4 @@ export class LibvirtHypervisor implements Hypervisor {
       return false;
     }
   }
-}
-
-function entitlementOf(
-  domain: DomainDescription,
-  quota: number | undefined,
-  vcpuCount: number,
-  memoryKib: number,
-): Entitlement {
-  const disk = diskRates(domain).limits;
-  const net = netRates(domain).limits;
-  return {
-    cpuMillicores: quota ?? domain.vcpusPlugged * MILLICORES_PER_VCPU,
-    vcpuCount,
-    memoryBytes: memoryKib * 1024,
-    ...(disk.inBytesPerS > 0 && { diskReadBytesPerS: disk.inBytesPerS }),
-    ...(disk.outBytesPerS > 0 && { diskWriteBytesPerS: disk.outBytesPerS }),
-    ...(net.inBytesPerS > 0 && { netRxBytesPerS: net.inBytesPerS }),
-    ...(net.outBytesPerS > 0 && { netTxBytesPerS: net.outBytesPerS }),
-  };
 }

@@ -1,5 +1,8 @@
-import { MILLICORES_PER_VCPU } from '../orchestrator/core/profile.ts';
-import type { CpuTune, DomainDescription } from './domain-xml.ts';
+import { MILLICORES_PER_VCPU, RATE_FIELDS, type RateField } from '../orchestrator/core/profile.ts';
+import type { CpuTune, DomainDescription, IoTune } from './domain-xml.ts';
+
+/** A domain's CPU shares where nobody set any: those of the older cgroup hierarchy, and of the unified one. */
+export const CPU_SHARES_DEFAULT = { legacy: 1024, unified: 100 } as const;
 
 /** Bytes in libvirt's unit of interface bandwidth: it hands `kbps` to tc, whose k is 1,000. */
 export const BYTES_PER_BANDWIDTH_UNIT = 1000;
@@ -34,60 +37,72 @@ function share(quotaUs: number, periodUs: number): number {
     : Math.round((quotaUs / periodUs) * MILLICORES_PER_VCPU);
 }
 
-/** Limits of a guest's devices in bytes per second; 0: not limited. */
-export interface RateLimits {
-  readonly inBytesPerS: number;
-  readonly outBytesPerS: number;
-}
+/** Limits of a device; an absent field is not limited. */
+export type DeviceLimits = { readonly [F in RateField]?: number };
 
 /** What is limited and how. `movable` is false where ours could not be put back or would not stand. */
-export interface DeviceRates {
-  readonly limits: RateLimits;
+export interface CommonLimits {
+  readonly limits: DeviceLimits;
   readonly movable: boolean;
 }
 
-const UNLIMITED: RateLimits = { inBytesPerS: 0, outBytesPerS: 0 };
-
-/**
- * Limits common to all disks: in is read, out is write. Disks whose limits differ, or that have a limit on the total,
- * are somebody's own arrangement, which one pair of numbers could not put back: not movable.
- */
-export function diskRates(domain: DomainDescription): DeviceRates {
-  const hasTotal = domain.disks.some((disk) => disk.totalBytesPerS > 0);
-  const limits = domain.disks.map((disk) => {
-    const total = disk.totalBytesPerS;
-    return { inBytesPerS: disk.readBytesPerS || total, outBytesPerS: disk.writeBytesPerS || total };
+/** Limits of one disk: where there is one on the total, reads and writes have it each. */
+export function diskLimits(tune: IoTune): DeviceLimits {
+  return limited({
+    diskReadBytesPerS: tune.read_bytes_sec || tune.total_bytes_sec,
+    diskWriteBytesPerS: tune.write_bytes_sec || tune.total_bytes_sec,
+    diskReadOpsPerS: tune.read_iops_sec || tune.total_iops_sec,
+    diskWriteOpsPerS: tune.write_iops_sec || tune.total_iops_sec,
   });
-  const common = commonRates(limits);
-  return { limits: common.limits, movable: common.movable && !hasTotal };
 }
 
-/** Limits common to all interfaces with a tap: in is what the guest receives, libvirt's inbound. */
-export function netRates(domain: DomainDescription): DeviceRates {
-  const taps = domain.interfaces.filter((nic) => hasTap(nic.type));
-  return commonRates(
-    taps.map((nic) => ({
-      inBytesPerS: nic.inboundAverage * BYTES_PER_BANDWIDTH_UNIT,
-      outBytesPerS: nic.outboundAverage * BYTES_PER_BANDWIDTH_UNIT,
-    })),
+/** Separate limits of reads and writes cannot stand beside one on their total. */
+export function hasTotalLimit(tune: IoTune): boolean {
+  return tune.total_bytes_sec > 0 || tune.total_iops_sec > 0;
+}
+
+/** Limits of one interface as libvirt knows them: what the guest receives is libvirt's inbound. */
+export function interfaceLimits(inboundAverage: number, outboundAverage: number): DeviceLimits {
+  return limited({
+    netRxBytesPerS: inboundAverage * BYTES_PER_BANDWIDTH_UNIT,
+    netTxBytesPerS: outboundAverage * BYTES_PER_BANDWIDTH_UNIT,
+  });
+}
+
+/** The limits above 0. */
+export function limited(limits: DeviceLimits): DeviceLimits {
+  return Object.fromEntries(Object.entries(limits).filter(([, limit]) => limit > 0));
+}
+
+/**
+ * Limits common to all disks. Disks whose limits differ, or that have a limit on the total, are somebody's own
+ * arrangement, which one number a direction could not put back: not movable.
+ */
+export function commonDiskLimits({ disks }: DomainDescription): CommonLimits {
+  const { limits, movable } = commonLimits(disks.map(({ ioTune }) => diskLimits(ioTune)));
+  return { limits, movable: movable && !disks.some(({ ioTune }) => hasTotalLimit(ioTune)) };
+}
+
+/** Limits that libvirt put on all interfaces with a tap. */
+export function commonNetLimits({ interfaces }: DomainDescription): CommonLimits {
+  const taps = interfaces.filter(({ type }) => hasTap(type));
+  return commonLimits(
+    taps.map(({ inboundAverage, outboundAverage }) => interfaceLimits(inboundAverage, outboundAverage)),
   );
 }
 
 /** The limits all devices share; where they differ the loosest, and not movable. */
-export function commonRates(devices: readonly RateLimits[]): DeviceRates {
+export function commonLimits(devices: readonly DeviceLimits[]): CommonLimits {
   const [first] = devices;
-  if (first === undefined) return { limits: UNLIMITED, movable: false };
-  return {
-    limits: {
-      inBytesPerS: loosest(devices.map((device) => device.inBytesPerS)),
-      outBytesPerS: loosest(devices.map((device) => device.outBytesPerS)),
-    },
-    movable: devices.every(
-      (device) => device.inBytesPerS === first.inBytesPerS && device.outBytesPerS === first.outBytesPerS,
-    ),
-  };
+  if (first === undefined) return { limits: {}, movable: false };
+  const limits: { -readonly [F in RateField]?: number } = {};
+  for (const field of RATE_FIELDS) {
+    const values = devices.map((device) => device[field]).filter((limit) => limit !== undefined);
+    if (values.length === devices.length) limits[field] = Math.max(...values);
+  }
+  return { limits, movable: devices.every((device) => sameLimits(device, first)) };
 }
 
-function loosest(limits: readonly number[]): number {
-  return limits.includes(0) ? 0 : Math.max(...limits);
+export function sameLimits(a: DeviceLimits, b: DeviceLimits): boolean {
+  return RATE_FIELDS.every((field) => a[field] === b[field]);
 }

@@ -41,7 +41,13 @@ export class ProcessReadings implements HostReadings {
   }
 
   async open(guest: GuestId): Promise<GuestReadings | undefined> {
-    const known = this.#openKnown(guest);
+    const pid = await this.pid(guest);
+    return pid === undefined ? undefined : openGuestProcess(this.#paths, pid);
+  }
+
+  /** The guest's QEMU; undefined when it does not run, or is not ours to see. */
+  async pid(guest: GuestId): Promise<number | undefined> {
+    const known = this.#knownPid(guest);
     if (known !== undefined) return known;
     if (performance.now() - this.#scannedAtMs >= SCAN_MS) {
       this.#scan ??= this.#scanProcesses().finally(() => {
@@ -49,16 +55,16 @@ export class ProcessReadings implements HostReadings {
       });
     }
     await this.#scan;
-    return this.#openKnown(guest);
+    return this.#knownPid(guest);
   }
 
-  #openKnown(guest: GuestId): GuestReadings | undefined {
+  #knownPid(guest: GuestId): number | undefined {
     const pid = this.#pids.get(guest);
     // The number may be another process' by now: its command line is the proof.
     if (pid === undefined || uuidOf(readText(join(this.#paths.proc, `${pid}`, 'cmdline'))) !== guest) {
       return undefined;
     }
-    return openGuestProcess(this.#paths, pid);
+    return pid;
   }
 
   async #scanProcesses(): Promise<void> {

@@ -1,25 +1,27 @@
 import { AllocatorError } from '../orchestrator/core/errors.ts';
 import type { Baseline, GuestId } from '../orchestrator/core/guest.ts';
 import type { Actuator } from '../orchestrator/core/ports.ts';
-import type { Entitlement, EntitlementField } from '../orchestrator/core/profile.ts';
+import type { Entitlement, RateField } from '../orchestrator/core/profile.ts';
 import type { DomainCatalog } from './domain-catalog.ts';
 import type { DomainDescription } from './domain-xml.ts';
 import { translate, translated } from './errors.ts';
 import type { DomainRef } from './libvirt.ts';
-import { commonRates, type RateLimits } from './limits.ts';
+import { commonLimits, type DeviceLimits, limited, sameLimits } from './limits.ts';
+
+/** Highest limit: QEMU's own, 10^15 (THROTTLE_VALUE_MAX), which no device comes near. */
+const RATE_MAX = 1e15;
 
 /** What sets disks and interfaces apart. */
 export interface RateDevices {
   readonly resource: 'disk' | 'net';
-  readonly inField: EntitlementField;
-  readonly outField: EntitlementField;
-  /** Smallest step of a limit, bytes per second. */
-  readonly unitBytes: number;
+  readonly fields: readonly RateField[];
+  /** Smallest step of a limit: a rate is rounded up to it. */
+  readonly unit: number;
   /** Devices to limit. @throws {AllocatorError} NOT_SUPPORTED when they cannot all be */
   select(domain: DomainDescription, guest: GuestId): readonly string[];
-  get(ref: DomainRef, device: string): Promise<RateLimits>;
+  get(ref: DomainRef, device: string): Promise<DeviceLimits>;
   /** @throws {AllocatorError} NOT_SUPPORTED when the device has limits of a kind that ours cannot stand beside */
-  set(ref: DomainRef, device: string, limits: RateLimits): Promise<void>;
+  set(ref: DomainRef, device: string, limits: DeviceLimits): Promise<void>;
 }
 
 /**
@@ -53,9 +55,9 @@ export class RateLimitActuator implements Actuator {
 
   async #apply(guest: GuestId, target: Entitlement, signal: AbortSignal): Promise<Partial<Entitlement>> {
     const wanted = this.#limitsOf(target);
-    const now = commonRates(await this.#current(guest, await this.#catalog.devices(guest)));
+    const now = commonLimits(await this.#current(guest, await this.#catalog.devices(guest)));
     // In force already; or devices differ and the loosest is as wanted: somebody's own arrangement, left as it is.
-    if (isSame(now.limits, wanted)) return this.#read(guest);
+    if (sameLimits(now.limits, wanted)) return this.#read(guest);
     const ref = this.#catalog.ref(guest);
     let moved = 0;
     for (const name of this.#devices.select(await this.#catalog.devices(guest), guest)) {
@@ -73,25 +75,16 @@ export class RateLimitActuator implements Actuator {
   }
 
   async #read(guest: GuestId): Promise<Partial<Entitlement>> {
-    const { limits } = commonRates(await this.#current(guest, await this.#catalog.devices(guest)));
-    const { inField, outField } = this.#devices;
-    return {
-      ...(limits.inBytesPerS > 0 && { [inField]: limits.inBytesPerS }),
-      ...(limits.outBytesPerS > 0 && { [outField]: limits.outBytesPerS }),
-    };
+    return commonLimits(await this.#current(guest, await this.#catalog.devices(guest))).limits;
   }
 
-  /** Limits of the devices that can have any; none where the guest has no such device. */
-  async #current(guest: GuestId, domain: DomainDescription): Promise<RateLimits[]> {
+  /** Limits of the devices; none where they cannot all have ours. */
+  async #current(guest: GuestId, domain: DomainDescription): Promise<DeviceLimits[]> {
     const ref = this.#catalog.ref(guest);
-    const limits: RateLimits[] = [];
-    for (const name of this.#selectable(domain, guest)) limits.push(await this.#devices.get(ref, name));
-    return limits;
-  }
-
-  #selectable(domain: DomainDescription, guest: GuestId): readonly string[] {
     try {
-      return this.#devices.select(domain, guest);
+      const limits: DeviceLimits[] = [];
+      for (const name of this.#devices.select(domain, guest)) limits.push(await this.#devices.get(ref, name));
+      return limits;
     } catch (cause) {
       const error = translate(cause, { guest });
       if (error instanceof AllocatorError && error.code === 'NOT_SUPPORTED') return [];
@@ -99,13 +92,16 @@ export class RateLimitActuator implements Actuator {
     }
   }
 
-  #limitsOf(target: Entitlement): RateLimits {
-    const { inField, outField, unitBytes } = this.#devices;
-    const round = (bytes: number | undefined) => Math.ceil((bytes ?? 0) / unitBytes) * unitBytes; // up: never less
-    return { inBytesPerS: round(target[inField]), outBytesPerS: round(target[outField]) };
+  /** @throws {AllocatorError} INVALID_REQUEST */
+  #limitsOf(target: Entitlement): DeviceLimits {
+    const { fields, unit } = this.#devices;
+    const limits = fields.map((field) => {
+      const rate = target[field] ?? 0;
+      if (rate >= 0 && rate <= RATE_MAX) return [field, Math.ceil(rate / unit) * unit]; // up: never less
+      throw new AllocatorError('INVALID_REQUEST', `${field} must be in [0, ${RATE_MAX}], not ${rate}`, {
+        field,
+      });
+    });
+    return limited(Object.fromEntries(limits));
   }
-}
-
-function isSame(a: RateLimits, b: RateLimits): boolean {
-  return a.inBytesPerS === b.inBytesPerS && a.outBytesPerS === b.outBytesPerS;
 }

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type AdapterOptions, createLibvirtAdapter } from '../libvirt-adapter/adapter.ts';
 import type { HostReadings } from '../libvirt-adapter/host-readings.ts';
@@ -141,7 +142,9 @@ async function hostFoundation(
   const { NativeLibvirt } = await import('../libvirt-adapter/native/connection.ts');
   const { ProcessReadings } = await import('../libvirt-adapter/process-readings.ts');
   const { openIcountCounter } = await import('../libvirt-adapter/icount-counter.ts');
-  const { canShapeTaps } = await import('../libvirt-adapter/tap-shaping.ts');
+  const { canShapeTaps, canUseTc } = await import('../libvirt-adapter/tap-shaping.ts');
+  const { TcShaper } = await import('../libvirt-adapter/tc-shaper.ts');
+  const { CPU_SHARES_DEFAULT } = await import('../libvirt-adapter/limits.ts');
   const forecaster = given ?? (await liveForecaster(config, logger, undo));
   const ledger = LmdbLedger.open(join(config.stateDir, 'ledger'));
   undo.push(() => ledger.close());
@@ -160,13 +163,21 @@ async function hostFoundation(
   });
   undo.push(() => libvirt.close());
   logger.info({ uri: settings.uri, versions: await libvirt.versions() }, 'connected to libvirt');
+  const readings = new ProcessReadings();
+  const tapShaping = canShapeTaps();
+  const byUs = !tapShaping && settings.shapeTaps && (await canUseTc());
   return {
     libvirt,
-    readings: new ProcessReadings(),
+    readings,
     forecaster,
     ledger,
     shadow,
-    adapter: { openCounter: openIcountCounter, tapShaping: canShapeTaps() },
+    adapter: {
+      openCounter: openIcountCounter,
+      tapShaping,
+      ...(byUs && { tapShaper: new TcShaper((guest) => readings.pid(guest)) }),
+      cpuShares: CPU_SHARES_DEFAULT[existsSync('/sys/fs/cgroup/cgroup.controllers') ? 'unified' : 'legacy'],
+    },
   };
 }
 

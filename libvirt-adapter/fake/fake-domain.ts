@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { IO_TUNE_NAMES } from '../domain-xml.ts';
 import type { DomainRef, DomainState, MemoryStats, TypedParameters } from '../libvirt.ts';
 import { escapeXml } from '../xml.ts';
 import { FakePerf } from './fake-perf.ts';
@@ -352,14 +353,14 @@ export class FakeDomain {
   /** The domain's XML as libvirt would write it now. */
   xml(): string {
     const text = escapeXml;
-    const { global_quota, global_period, vcpu_quota, vcpu_period } = this.scheduler;
+    const { cpu_shares, global_quota, global_period, vcpu_quota, vcpu_period } = this.scheduler;
     const memoryKib = this.bootMemoryKib + this.virtioMem.reduce((sum, device) => sum + device.sizeKib, 0);
     const id = this.id < 0 ? '' : ` id='${this.id}'`;
     return `<domain type='${this.type}'${id} xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
 <name>${text(this.name)}</name><uuid>${this.uuid}</uuid>
 <memory unit='KiB'>${memoryKib}</memory><currentMemory unit='KiB'>${this.heldKib}</currentMemory>
 <vcpu placement='static' current='${this.pluggedCount}'>${this.vcpus.length}</vcpu>
-<cputune><period>${vcpu_period}</period><quota>${vcpu_quota}</quota><global_period>${global_period}</global_period><global_quota>${global_quota}</global_quota></cputune>
+<cputune><shares>${cpu_shares}</shares><period>${vcpu_period}</period><quota>${vcpu_quota}</quota><global_period>${global_period}</global_period><global_quota>${global_quota}</global_quota></cputune>
 <devices>
 ${this.disks.map(diskXml).join('\n')}
 ${this.interfaces.map((nic) => interfaceXml(nic, this.isActive)).join('\n')}
@@ -410,5 +411,5 @@ function macOf(uuid: string, index: number): string {
 
 /** Typed parameters of a disk's limits as libvirt answers them: every name, 0 where there is none. */
 export function blockIoTuneOf(disk: FakeDisk): TypedParameters {
-  return { total_bytes_sec: 0n, read_bytes_sec: 0n, write_bytes_sec: 0n, ...disk.tune };
+  return { ...Object.fromEntries(IO_TUNE_NAMES.map((name) => [name, 0n])), ...disk.tune };
 }

@@ -498,15 +498,18 @@ export class FakeLibvirt implements Libvirt {
       const asked = Object.fromEntries(
         Object.entries(parameters).map(([name, value]) => [name, BigInt(value)]),
       );
-      if ((asked.total_bytes_sec ?? 0n) > 0n && (asked.read_bytes_sec || asked.write_bytes_sec)) {
-        throw failure(
-          'setBlockIoTune',
-          LIBVIRT_ERROR.invalidArg,
-          'total and read/write of bytes_sec cannot be set at the same time',
-        );
+      for (const unit of ['bytes_sec', 'iops_sec']) {
+        if (!Object.keys(asked).some((name) => name.endsWith(unit))) continue; // libvirt keeps what is not named
+        if (asked[`total_${unit}`] && (asked[`read_${unit}`] || asked[`write_${unit}`])) {
+          throw failure(
+            'setBlockIoTune',
+            LIBVIRT_ERROR.invalidArg,
+            `total and read/write of ${unit} cannot be set at the same time`,
+          );
+        }
+        for (const kind of ['total', 'read', 'write']) device.tune[`${kind}_${unit}`] = 0n;
       }
-      const bytes = { total_bytes_sec: 0n, read_bytes_sec: 0n, write_bytes_sec: 0n };
-      device.tune = { ...device.tune, ...bytes, ...asked };
+      Object.assign(device.tune, asked);
       const named = Object.entries(parameters).map(([name, value]) => [`blkdeviotune.${name}`, value]);
       this.#emit({
         kind: 'tunable',

@@ -169,6 +169,11 @@ export const CONFIG_SCHEMA = z.strictObject({
         60_000,
         'Longest wait for one call that waits for a guest, such as its agent.',
       ),
+      shape_taps: key(
+        flag(),
+        true,
+        'Limit the taps of guests by tc ourselves where the kernel lacks what libvirt needs for it.',
+      ),
     },
     'How the hypervisor is reached.',
   ),

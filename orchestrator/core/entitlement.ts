@@ -2,9 +2,9 @@ import type { Actuated } from './ports.ts';
 import {
   ENTITLEMENT_FIELDS,
   type Entitlement,
-  type EntitlementField,
   MIB,
   MILLICORES_PER_VCPU,
+  RATE_FIELDS,
   vcpusFor,
 } from './profile.ts';
 
@@ -19,11 +19,14 @@ export const UNBOUNDED: Entitlement = {
 
 /** Fields of an entitlement that belong to one actuator. */
 export const FIELDS_OF: Readonly<Record<Actuated, readonly (keyof Entitlement)[]>> = {
-  cpu: ['cpuMillicores', 'vcpuCount'],
+  cpu: ['cpuMillicores', 'vcpuCount', 'cpuWeight'],
   memory: ['memoryBytes'],
-  disk: ['diskReadBytesPerS', 'diskWriteBytesPerS'],
+  disk: ['diskReadBytesPerS', 'diskWriteBytesPerS', 'diskReadOpsPerS', 'diskWriteOpsPerS'],
   net: ['netRxBytesPerS', 'netTxBytesPerS'],
 };
+
+/** What a guest holds whatever it is forecast to need: a lease that does not state one leaves the baseline's. */
+const STANDING_FIELDS = ['diskReadOpsPerS', 'diskWriteOpsPerS', 'cpuWeight'] as const;
 
 /** Differences below these are not differences: the balloon moves by pages and stops within one MiB. */
 const TOLERANCE: Readonly<Record<keyof Entitlement, number>> = {
@@ -32,13 +35,16 @@ const TOLERANCE: Readonly<Record<keyof Entitlement, number>> = {
   memoryBytes: 2 * MIB,
   diskReadBytesPerS: 1024,
   diskWriteBytesPerS: 1024,
+  diskReadOpsPerS: 0,
+  diskWriteOpsPerS: 0,
   netRxBytesPerS: 1024,
   netTxBytesPerS: 1024,
+  cpuWeight: 0.01, // the kernel's unit: 1 / 100 in the unified hierarchy, 1 / 1,024 in the older one
 };
 
 /**
  * What a guest needs for all its leases at once: each adds what it asks above the baseline. A rate is limited
- * only while every lease has a limit for it.
+ * only while every lease has a limit for it. Of weights and operations a second the highest that a lease states counts.
  */
 export function combine(
   baseline: Entitlement,
@@ -70,6 +76,13 @@ export function combine(
       );
     }
   }
+  for (const field of STANDING_FIELDS) {
+    const stated = requests.map((request) => request[field]).filter((value) => value !== undefined);
+    const value = stated.length > 0 ? Math.max(...stated) : baseline[field];
+    if (value !== undefined) combined[field] = value;
+  }
+  // Where nobody knows the weight to go back to, none is set.
+  if (baseline.cpuWeight === undefined) delete combined.cpuWeight;
   return combined;
 }
 
@@ -81,7 +94,7 @@ export function differing(a: Entitlement, b: Entitlement): Actuated[] {
 }
 
 function sameValue(field: keyof Entitlement, a: number | undefined, b: number | undefined): boolean {
-  if (a === undefined || b === undefined) return a === b;
+  if (a === undefined || b === undefined) return a === b || field === 'cpuWeight';
   return Math.abs(a - b) <= TOLERANCE[field];
 }
 
@@ -91,18 +104,14 @@ export function satisfies(held: Entitlement, target: Entitlement): boolean {
     held.cpuMillicores >= target.cpuMillicores - TOLERANCE.cpuMillicores &&
     held.vcpuCount >= target.vcpuCount &&
     held.memoryBytes >= target.memoryBytes - TOLERANCE.memoryBytes &&
-    RATES.every(
+    (held.cpuWeight ?? Number.POSITIVE_INFINITY) >= (target.cpuWeight ?? 0) - TOLERANCE.cpuWeight &&
+    RATE_FIELDS.every(
       (rate) =>
         held[rate] === undefined ||
         held[rate] >= (target[rate] ?? Number.POSITIVE_INFINITY) - TOLERANCE[rate],
     )
   );
 }
-
-const RATES = ENTITLEMENT_FIELDS.filter(
-  (field): field is Exclude<EntitlementField, 'cpuMillicores' | 'memoryBytes'> =>
-    field !== 'cpuMillicores' && field !== 'memoryBytes',
-);
 
 /** `held` with one actuator's fields replaced by what was read back; an absent rate means its limit is gone. */
 export function withResource(held: Entitlement, resource: Actuated, read: Partial<Entitlement>): Entitlement {

@@ -42,9 +42,21 @@ export const ENTITLEMENT_FIELDS = [
 ] as const;
 export type EntitlementField = (typeof ENTITLEMENT_FIELDS)[number];
 
+/** The rates that a guest's devices can be limited to. */
+export const RATE_FIELDS = [
+  'diskReadBytesPerS',
+  'diskWriteBytesPerS',
+  'diskReadOpsPerS',
+  'diskWriteOpsPerS',
+  'netRxBytesPerS',
+  'netTxBytesPerS',
+] as const;
+export type RateField = (typeof RATE_FIELDS)[number];
+
 /**
  * What the host lets a guest use. CPU and memory always have a value; an absent disk or net rate
- * means "not limited". `vcpuCount` is topology: how many vCPUs are online in the guest.
+ * means "not limited". `vcpuCount` is topology: how many vCPUs are online in the guest. `cpuWeight` is the guest's
+ * share of a contended CPU beside others', 1 where nobody set one; absent: not known, and not to be moved.
  */
 export interface Entitlement {
   readonly cpuMillicores: number;
@@ -52,8 +64,11 @@ export interface Entitlement {
   readonly memoryBytes: number;
   readonly diskReadBytesPerS?: number;
   readonly diskWriteBytesPerS?: number;
+  readonly diskReadOpsPerS?: number;
+  readonly diskWriteOpsPerS?: number;
   readonly netRxBytesPerS?: number;
   readonly netTxBytesPerS?: number;
+  readonly cpuWeight?: number;
 }
 
 export const MILLICORES_PER_VCPU = 1000;

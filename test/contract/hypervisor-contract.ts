@@ -113,6 +113,7 @@ export function hypervisorContract(harness: Harness): void {
     t.strictSame(await change('cpu', { cpuMillicores: 1500, vcpuCount: 2 }), {
       cpuMillicores: 1500,
       vcpuCount: 2,
+      cpuWeight: 1,
     });
     const seen = await settle(adapter.window.see(guest, never));
     t.equal(seen?.vcpusOnline, 2, 'read inside the guest');
@@ -122,7 +123,7 @@ export function hypervisorContract(harness: Harness): void {
       vcpusPlugged: 2,
     });
 
-    t.strictSame(await restore('cpu'), { cpuMillicores: 1000, vcpuCount: 1 });
+    t.strictSame(await restore('cpu'), { cpuMillicores: 1000, vcpuCount: 1, cpuWeight: 1 });
     const after = await inspect();
     t.match(after.entitlement, { cpuMillicores: 1000, vcpuCount: 1 });
     t.equal(after.vcpusPlugged, 2, 'a plugged vCPU stays: unplugging it is not safe here');
@@ -131,6 +132,7 @@ export function hypervisorContract(harness: Harness): void {
     t.strictSame(await change('cpu', { cpuMillicores: 1800, vcpuCount: 2 }), {
       cpuMillicores: 1800,
       vcpuCount: 2,
+      cpuWeight: 1,
     });
     t.equal((await settle(adapter.window.see(guest, never)))?.vcpusOnline, 2, 'online again without a plug');
     await restore('cpu');
@@ -157,6 +159,17 @@ export function hypervisorContract(harness: Harness): void {
     const delays = samples.flatMap(({ vcpus }) => vcpus?.map((vcpu) => vcpu.delayFraction) ?? []);
     t.ok(Math.max(...delays) > 0.1, 'the vCPU thread waits while it is held back');
     await restore('cpu');
+  });
+
+  t.test('a weight is set beside the quota, and put back', async (t) => {
+    t.equal(base.entitlement.cpuWeight, 1);
+    t.match(await change('cpu', { cpuWeight: 2.5 }), { cpuMillicores: 1000, cpuWeight: 2.5 });
+    t.match((await inspect()).entitlement, { cpuWeight: 2.5 });
+    t.match(await change('cpu', { cpuMillicores: 700 }), { cpuMillicores: 700, cpuWeight: 1 });
+    for (const cpuWeight of [0, -1, Number.NaN, 1e6]) {
+      await t.rejects(change('cpu', { cpuWeight }), { code: 'INVALID_REQUEST' }, `${cpuWeight}`);
+    }
+    t.match(await restore('cpu'), { cpuWeight: 1 });
   });
 
   t.test('memory grows by the balloon, then by virtio-mem, and comes back', async (t) => {
@@ -191,7 +204,12 @@ export function hypervisorContract(harness: Harness): void {
   });
 
   t.test('disk limits come and go', async (t) => {
-    const limits = { diskReadBytesPerS: 2_000_000, diskWriteBytesPerS: 1_000_000 };
+    const limits = {
+      diskReadBytesPerS: 2_000_000,
+      diskWriteBytesPerS: 1_000_000,
+      diskReadOpsPerS: 400,
+      diskWriteOpsPerS: 200,
+    };
     t.strictSame(await change('disk', limits), limits);
     t.match((await inspect()).entitlement, limits);
     t.strictSame(await restore('disk'), {});

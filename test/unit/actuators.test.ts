@@ -72,6 +72,7 @@ t.test('cpu: more vCPUs than the guest can have are cut to what it can', async (
   t.strictSame(await apply('cpu', { cpuMillicores: 6000, vcpuCount: 6 }), {
     cpuMillicores: 2000,
     vcpuCount: 2,
+    cpuWeight: 1,
   });
 });
 
@@ -96,7 +97,7 @@ t.test(
     );
     const baseline = await inspect();
     await apply('cpu', { cpuMillicores: 3000, vcpuCount: 3 });
-    t.strictSame(await restore('cpu', baseline), { cpuMillicores: 1000, vcpuCount: 1 });
+    t.strictSame(await restore('cpu', baseline), { cpuMillicores: 1000, vcpuCount: 1, cpuWeight: 1 });
     t.match(await inspect(), { vcpusPlugged: 1, cpuLimited: false });
   },
 );
@@ -106,7 +107,7 @@ t.test('cpu: a refused unplug costs its time-out once, then the agent switches v
   const baseline = await inspect();
   await apply('cpu', { cpuMillicores: 2000, vcpuCount: 2 });
   const atMs = clock.monotonicMs();
-  t.strictSame(await restore('cpu', baseline), { cpuMillicores: 1000, vcpuCount: 1 });
+  t.strictSame(await restore('cpu', baseline), { cpuMillicores: 1000, vcpuCount: 1, cpuWeight: 1 });
   t.ok(clock.monotonicMs() - atMs >= 5000, 'libvirt waited for the guest');
   t.match(await inspect(), { vcpusPlugged: 2, cpuLimited: true });
   await apply('cpu', { cpuMillicores: 2000, vcpuCount: 2 });
@@ -119,7 +120,11 @@ t.test('cpu: without an agent the online count is not claimed, the quota holds a
   for (const agent of ['absent', 'disconnected'] as const) {
     const { clock, apply, libvirt } = lab({ agent });
     const atMs = clock.monotonicMs();
-    t.strictSame(await apply('cpu', { cpuMillicores: 1500, vcpuCount: 2 }), { cpuMillicores: 1500 }, agent);
+    t.strictSame(
+      await apply('cpu', { cpuMillicores: 1500, vcpuCount: 2 }),
+      { cpuMillicores: 1500, cpuWeight: 1 },
+      agent,
+    );
     t.ok(clock.monotonicMs() - atMs < 1000, 'and nobody waits for it');
     t.equal(libvirt.find('g')?.scheduler.global_quota, 150_000n);
   }
@@ -128,7 +133,10 @@ t.test('cpu: without an agent the online count is not claimed, the quota holds a
 t.test('cpu: a hung agent costs a bounded time, and less the next time', async (t) => {
   const { clock, apply } = lab({ agent: 'hangs' });
   const atMs = clock.monotonicMs();
-  t.strictSame(await apply('cpu', { cpuMillicores: 1500, vcpuCount: 2 }), { cpuMillicores: 1500 });
+  t.strictSame(await apply('cpu', { cpuMillicores: 1500, vcpuCount: 2 }), {
+    cpuMillicores: 1500,
+    cpuWeight: 1,
+  });
   t.ok(clock.monotonicMs() - atMs <= 10_000, `${clock.monotonicMs() - atMs} ms`);
   const againMs = clock.monotonicMs();
   await apply('cpu', { cpuMillicores: 1200, vcpuCount: 2 });
@@ -149,6 +157,7 @@ t.test('cpu: vCPUs that do not come online by themselves are switched on', async
   t.strictSame(await apply('cpu', { cpuMillicores: 2000, vcpuCount: 2 }), {
     cpuMillicores: 2000,
     vcpuCount: 2,
+    cpuWeight: 1,
   });
   t.strictSame(calls().at(-1), ['setVcpus', { count: 2, guest: true }]);
 });
@@ -295,6 +304,29 @@ t.test('disk: a refusal with nothing moved is the answer', async (t) => {
   libvirt.failNext('setBlockIoTune', LIBVIRT_ERROR.operationFailed, 'no');
   await t.rejects(apply('disk', { diskReadBytesPerS: 5e6 }), { code: 'ACTUATION_REFUSED' });
   t.strictSame(await apply('disk', { diskReadBytesPerS: 5e6 }), { diskReadBytesPerS: 5e6 });
+});
+
+t.test(
+  "disk: operations are limited beside bytes; somebody's limit on their total is left alone",
+  async (t) => {
+    const { libvirt, ref, inspect, apply } = lab();
+    const limits = { diskReadBytesPerS: 5e6, diskWriteOpsPerS: 100 };
+    t.strictSame(await apply('disk', limits), limits);
+    t.match((await inspect()).entitlement, limits);
+    t.strictSame(await apply('disk', {}), {});
+    await libvirt.setBlockIoTune(ref, 'vda', { total_iops_sec: 900n }, LIVE);
+    t.match(await inspect(), { capabilities: { diskLimits: false }, entitlement: { diskReadOpsPerS: 900 } });
+    await t.rejects(apply('disk', { diskReadBytesPerS: 5e6 }), { code: 'NOT_SUPPORTED' });
+    t.equal(libvirt.find('g')?.disks[0]?.tune.total_iops_sec, 900n);
+  },
+);
+
+t.test('disk: a rate that is none is refused, and nothing is asked', async (t) => {
+  const { apply, calls } = lab();
+  for (const rate of [-1, Number.NaN, Number.POSITIVE_INFINITY, 1e16]) {
+    await t.rejects(apply('disk', { diskReadOpsPerS: rate }), { code: 'INVALID_REQUEST' }, `${rate}`);
+  }
+  t.strictSame(calls(), []);
 });
 
 t.test('net: kilobytes of 1,000, rounded up; what has no tap is refused', async (t) => {

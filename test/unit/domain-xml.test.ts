@@ -80,7 +80,17 @@ t.test('a running guest', async (t) => {
     agent: 'connected',
   });
   t.strictSame(domain.disks, [
-    { target: 'vda', totalBytesPerS: 0, readBytesPerS: 1000000, writeBytesPerS: 0 },
+    {
+      target: 'vda',
+      ioTune: {
+        total_bytes_sec: 0,
+        read_bytes_sec: 1_000_000,
+        write_bytes_sec: 0,
+        total_iops_sec: 0,
+        read_iops_sec: 0,
+        write_iops_sec: 0,
+      },
+    },
   ]);
   t.match(domain.interfaces, [
     { type: 'bridge', target: 'vnet0', inboundAverage: 1000, outboundAverage: 0 },

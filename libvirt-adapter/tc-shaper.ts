@@ -1,0 +1,244 @@
+import { readlink } from 'node:fs/promises';
+import { AllocatorError } from '../orchestrator/core/errors.ts';
+import type { GuestId } from '../orchestrator/core/guest.ts';
+import { type DeviceLimits, limited } from './limits.ts';
+import { type RunNetworkCommand, runNetworkCommand } from './network-command.ts';
+import type { TapShaper } from './tap-shaper.ts';
+
+/**
+ * Handles by which a queueing discipline is known as ours, after a restart too, since they stay in the kernel; and what
+ * ours took the place of: the kernel's own choice, or the `noqueue` that libvirt gives taps.
+ */
+const HANDLE = { default: 'f05d:', noqueue: 'f05e:' } as const;
+type Replaced = keyof typeof HANDLE;
+/** Handle of a discipline that the kernel chose by itself. */
+const HANDLE_NONE = '0:';
+/** Start of the name of an interface that is ours; the rest is its tap's index. Names have 15 bytes at most. */
+const IFB_PREFIX = 'foreshade-';
+
+const INTERFACE_NAME = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$/;
+
+/** Bytes per second; slower, the bucket's time would leave the 32 bits that tc has for it. */
+const RATE_MIN = 1_000;
+/** The bucket holds this much of the rate: what a timer that is late on a busy host can catch up with. */
+const BURST_S = 0.02;
+/** Eleven full packets, or one jumbo packet: a larger one that the guest's offloading made is split by the kernel. */
+const BURST_BYTES_MIN = 16 * 1024;
+/** Packets wait so long before they are dropped: enough for TCP to fill the rate, little to wait in. */
+const QUEUE_S = 0.1;
+/** Bound of bucket and queue each, which tc has 32 bits for. */
+const QUEUE_BYTES_MAX = 64 * 1024 * 1024;
+
+interface Link {
+  readonly ifindex: number;
+  readonly ifname: string;
+  readonly linkinfo?: { readonly info_kind?: string };
+}
+
+interface Qdisc {
+  readonly kind: string;
+  readonly handle: string;
+  readonly dev: string;
+  readonly root?: boolean;
+  readonly options?: { readonly rate?: number };
+}
+
+/** Interfaces and queueing disciplines of one network namespace. */
+interface Network {
+  readonly links: readonly Link[];
+  readonly qdiscs: readonly Qdisc[];
+}
+
+/** What stands on one tap. */
+interface Shaping {
+  /** Our interface that the guest's sending is led over, by its name, and whether it is there. */
+  readonly ifb: string;
+  readonly hasIfb: boolean;
+  readonly hasIngress: boolean;
+  readonly isRedirected: boolean;
+  /** What our bucket stands in place of, or would. */
+  readonly replaced: Replaced;
+  readonly limits: DeviceLimits;
+}
+
+/**
+ * Limits taps by the kernel's token bucket (tbf). What a guest receives leaves the host through its tap and is held
+ * back there. What it sends arrives, where nothing can be held back: it is redirected to an interface of ours (ifb),
+ * which it leaves again. Needs CAP_NET_ADMIN, and CAP_SYS_ADMIN only for taps in another network namespace.
+ * Source: tc-tbf(8), tc-mirred(8), "ifb".
+ */
+export class TcShaper implements TapShaper {
+  readonly #pidOf: (guest: GuestId) => Promise<number | undefined>;
+  readonly #run: RunNetworkCommand;
+  /** Readings under way, by namespace: callers of one moment share one. */
+  readonly #looking = new Map<string | undefined, Promise<Network>>();
+
+  /** @param pidOf the guest's QEMU, which is in the namespace of its taps; undefined: taken to be in ours */
+  constructor(
+    pidOf: (guest: GuestId) => Promise<number | undefined>,
+    run: RunNetworkCommand = runNetworkCommand,
+  ) {
+    this.#pidOf = pidOf;
+    this.#run = run;
+  }
+
+  async get(guest: GuestId, tap: string): Promise<DeviceLimits> {
+    const network = await this.#networkOf(guest);
+    return (await this.#shaping(network, tap)).limits;
+  }
+
+  async set(guest: GuestId, tap: string, limits: DeviceLimits): Promise<void> {
+    const network = await this.#networkOf(guest);
+    const before = await this.#shaping(network, tap);
+    try {
+      await this.#apply(network, tap, before, limits);
+    } catch (cause) {
+      await this.#shaping(network, tap)
+        .then((now) => this.#apply(network, tap, now, before.limits))
+        .catch(() => {}); // the first failure is the answer, and a reading tells what stands
+      throw cause;
+    }
+    await this.#sweep(network);
+  }
+
+  async #apply(network: string | undefined, tap: string, now: Shaping, limits: DeviceLimits): Promise<void> {
+    const tc = (...args: string[]) => this.#change('tc', args, network);
+    const ip = (...args: string[]) => this.#change('ip', args, network);
+    const { netRxBytesPerS: rx, netTxBytesPerS: tx } = limits;
+    const root = ['dev', tap, 'root'];
+    if (rx !== undefined) await tc('qdisc', 'replace', ...root, ...bucket(rx, now.replaced));
+    else if (now.limits.netRxBytesPerS !== undefined) {
+      await (now.replaced === 'noqueue'
+        ? tc('qdisc', 'replace', ...root, 'noqueue')
+        : tc('qdisc', 'del', ...root));
+    }
+    if (tx === undefined) {
+      // In this order: packets that were led to an interface that is gone would be lost.
+      if (now.hasIngress) await tc('qdisc', 'del', 'dev', tap, 'ingress');
+      if (now.hasIfb) await ip('link', 'del', 'dev', now.ifb);
+      return;
+    }
+    if (!now.hasIfb) await ip('link', 'add', 'name', now.ifb, 'type', 'ifb');
+    await ip('link', 'set', 'dev', now.ifb, 'up');
+    await tc('qdisc', 'replace', 'dev', now.ifb, 'root', ...bucket(tx, 'default'));
+    if (!now.hasIngress) await tc('qdisc', 'add', 'dev', tap, 'ingress');
+    if (!now.isRedirected)
+      await tc('filter', 'add', 'dev', tap, 'parent', 'ffff:', 'protocol', 'all', ...redirect(now.ifb));
+  }
+
+  /** @throws {AllocatorError} NOT_SUPPORTED where somebody else shapes the tap */
+  async #shaping(network: string | undefined, tap: string): Promise<Shaping> {
+    if (!INTERFACE_NAME.test(tap)) throw foreign(tap, 'its name is none that an interface can have here');
+    const { links, qdiscs } = await this.#look(network);
+    const link = links.find(({ ifname }) => ifname === tap);
+    if (link === undefined)
+      throw new AllocatorError('GUEST_NOT_RUNNING', `the host has no tap ${tap}`, { tap });
+    const ifb = `${IFB_PREFIX}${link.ifindex.toString(36)}`;
+    const hasIfb = links.some(({ ifname }) => ifname === ifb);
+    const ingress = qdiscs.find(({ dev, kind }) => dev === tap && (kind === 'ingress' || kind === 'clsact'));
+    const hasIngress = ingress !== undefined;
+    const root = qdiscs.find((qdisc) => qdisc.dev === tap && qdisc.root);
+    const isOurs = root?.handle === HANDLE.default || root?.handle === HANDLE.noqueue;
+    if (root !== undefined && !isOurs && root.kind !== 'noqueue' && root.handle !== HANDLE_NONE) {
+      throw foreign(tap, `somebody else shapes it (${root.kind} ${root.handle})`);
+    }
+    const filters = hasIngress ? await this.#filters(network, tap) : [];
+    const isRedirected = filters.length > 0 && JSON.stringify(filters).includes(`"${ifb}"`);
+    // Ours without its filter is what is left when we die between the two.
+    if (hasIngress && !isRedirected && !(hasIfb && ingress.kind === 'ingress' && filters.length === 0)) {
+      throw foreign(tap, 'somebody else filters what it sends');
+    }
+    const sent = qdiscs.find(({ dev, handle }) => dev === ifb && handle === HANDLE.default);
+    return {
+      ifb,
+      hasIfb,
+      hasIngress,
+      isRedirected,
+      replaced: root?.kind === 'noqueue' || root?.handle === HANDLE.noqueue ? 'noqueue' : 'default',
+      limits: limited({
+        netRxBytesPerS: isOurs ? (root.options?.rate ?? 0) : 0,
+        netTxBytesPerS: isRedirected ? (sent?.options?.rate ?? 0) : 0,
+      }),
+    };
+  }
+
+  /** What is done with packets that the guest sends, as tc tells it. */
+  async #filters(network: string | undefined, tap: string): Promise<unknown[]> {
+    const args = ['-json', 'filter', 'show', 'dev', tap, 'parent', 'ffff:'];
+    return JSON.parse((await this.#run('tc', args, { network })) || '[]') as unknown[];
+  }
+
+  #look(network: string | undefined): Promise<Network> {
+    const underWay = this.#looking.get(network);
+    if (underWay !== undefined) return underWay;
+    const look = this.#readNetwork(network).finally(() => {
+      if (this.#looking.get(network) === look) this.#looking.delete(network);
+    });
+    this.#looking.set(network, look);
+    return look;
+  }
+
+  async #readNetwork(network: string | undefined): Promise<Network> {
+    const [links, qdiscs] = await Promise.all([
+      this.#run('ip', ['-json', '-details', 'link', 'show'], { network }),
+      this.#run('tc', ['-json', 'qdisc', 'show'], { network }),
+    ]);
+    return { links: JSON.parse(links) as Link[], qdiscs: JSON.parse(qdiscs) as Qdisc[] };
+  }
+
+  async #change(program: 'tc' | 'ip', args: readonly string[], network: string | undefined): Promise<void> {
+    try {
+      await this.#run(program, args, { network });
+    } finally {
+      this.#looking.delete(network); // what began before may have seen the old state
+    }
+  }
+
+  /** Take away interfaces of ours whose taps went with their guests. */
+  async #sweep(network: string | undefined): Promise<void> {
+    const { links } = await this.#look(network);
+    const needed = new Set(links.map(({ ifindex }) => `${IFB_PREFIX}${ifindex.toString(36)}`));
+    for (const { ifname, linkinfo } of links) {
+      const isOurs = ifname.startsWith(IFB_PREFIX) && linkinfo?.info_kind === 'ifb';
+      if (isOurs && !needed.has(ifname)) await this.#change('ip', ['link', 'del', 'dev', ifname], network);
+    }
+  }
+
+  /** File of the namespace that a guest's taps are in; undefined: our own. */
+  async #networkOf(guest: GuestId): Promise<string | undefined> {
+    const pid = await this.#pidOf(guest);
+    if (pid === undefined) return undefined;
+    const theirs = `/proc/${pid}/ns/net`;
+    const [own, name] = await Promise.all(['/proc/self/ns/net', theirs].map((path) => readlink(path))).catch(
+      () => [], // not ours to see, or gone: what is missing will show in our own
+    );
+    return own === name ? undefined : theirs;
+  }
+}
+
+/** A token bucket of ours, as tc's arguments. */
+function bucket(bytesPerS: number, replaced: Replaced): string[] {
+  const rate = Math.max(RATE_MIN, bytesPerS);
+  const burst = Math.min(QUEUE_BYTES_MAX, Math.max(BURST_BYTES_MIN, Math.ceil(rate * BURST_S)));
+  const queue = Math.min(QUEUE_BYTES_MAX, burst + Math.ceil(rate * QUEUE_S));
+  return [
+    'handle',
+    HANDLE[replaced],
+    'tbf',
+    'rate',
+    `${rate * 8}bit`,
+    'burst',
+    `${burst}b`,
+    'limit',
+    `${queue}b`,
+  ];
+}
+
+/** A filter that takes every packet and sends it out through `ifb`. */
+function redirect(ifb: string): string[] {
+  return ['u32', 'match', 'u32', '0', '0', 'action', 'mirred', 'egress', 'redirect', 'dev', ifb];
+}
+
+function foreign(tap: string, why: string): AllocatorError {
+  return new AllocatorError('NOT_SUPPORTED', `the tap ${tap} is left alone: ${why}`, { tap });
+}
