@@ -6,6 +6,7 @@ import { readRequestSet } from '../../models/data/request-set.ts';
 import { SCORED_LEVELS } from '../../models/evaluate/scores.ts';
 import { ParametricForecaster } from '../forecast/parametric-forecaster.ts';
 import { guestsCommand } from './backtest-guests.ts';
+import { packingCommand } from './backtest-packing.ts';
 import { type Io, printAnswer } from './io.ts';
 import { Progress } from './progress.ts';
 import { table } from './table.ts';
@@ -23,7 +24,8 @@ export function backtestCommand(io: Io): Command {
   return new Command('backtest')
     .description('Play recorded work through the forecaster and other rules: what each would have wasted')
     .addCommand(requestsCommand(io))
-    .addCommand(guestsCommand(io));
+    .addCommand(guestsCommand(io))
+    .addCommand(packingCommand(io));
 }
 
 function requestsCommand(io: Io): Command {

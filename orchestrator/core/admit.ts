@@ -1,5 +1,5 @@
 import type { HostFacts } from './guest.ts';
-import type { Entitlement } from './profile.ts';
+import { type Entitlement, MIB, MILLICORES_PER_VCPU } from './profile.ts';
 
 /** What of a host may be promised. */
 export interface CapacityPolicy {
@@ -14,11 +14,28 @@ export interface Room {
   readonly memoryBytes: number;
 }
 
+/** What all guests together may come to use, as a second bound beside what they were promised. */
+export interface DemandBound {
+  /** Total - reserved. */
+  readonly physical: Room;
+  /** Upper tail of all guests' demand, were the guest in question given so much. Grows with it. */
+  readonly tailWith: (given: Room) => Room;
+}
+
+/** Total - reserved: what guests can use together; never negative. */
+export function physicalOf(host: HostFacts, { reserved }: CapacityPolicy): Room {
+  return {
+    cpuMillicores: Math.max(0, host.cpuMillicores - reserved.cpuMillicores),
+    memoryBytes: Math.max(0, host.memoryBytes - reserved.memoryBytes),
+  };
+}
+
 /** (total - reserved) x overcommit ratio; never negative. */
 export function capacityOf(host: HostFacts, policy: CapacityPolicy): Room {
+  const physical = physicalOf(host, policy);
   return {
-    cpuMillicores: Math.max(0, host.cpuMillicores - policy.reserved.cpuMillicores) * policy.overcommit.cpu,
-    memoryBytes: Math.max(0, host.memoryBytes - policy.reserved.memoryBytes) * policy.overcommit.memory,
+    cpuMillicores: physical.cpuMillicores * policy.overcommit.cpu,
+    memoryBytes: physical.memoryBytes * policy.overcommit.memory,
   };
 }
 
@@ -28,11 +45,24 @@ export type Admission =
   | { readonly kind: 'grant-part'; readonly entitlement: Entitlement; readonly reason: string }
   | { readonly kind: 'no-room'; readonly reason: string };
 
+/** Steps of a search between two sizes: to a thousandth of their distance. */
+const SEARCH_STEPS = 10;
+const ADMITTED = ['cpuMillicores', 'memoryBytes'] as const;
+type Admitted = (typeof ADMITTED)[number];
+const RESOURCE_NAMES = { cpuMillicores: 'cpu', memoryBytes: 'memory' } as const;
+
+/** How large one guest may be by its narrower bound, and which that is. */
+interface Limit {
+  readonly most: number;
+  readonly why: string;
+}
+
 /**
  * Whether one guest can move from `held` to `wanted` beside everything already committed. What fits is granted whole; else what
  * is left, if it is at least `least` (the median need: with less the work would rather wait). Pure.
  *
  * @param committed sum of all guests' entitlements, this guest's `held` included
+ * @param demand absent: only promises bind
  */
 export function admit(
   capacity: Room,
@@ -40,24 +70,60 @@ export function admit(
   held: Entitlement,
   wanted: Entitlement,
   least: Entitlement,
+  demand?: DemandBound,
 ): Admission {
-  const most = {
-    cpuMillicores: held.cpuMillicores + Math.max(0, capacity.cpuMillicores - committed.cpuMillicores),
-    memoryBytes: held.memoryBytes + Math.max(0, capacity.memoryBytes - committed.memoryBytes),
+  const limits = {
+    cpuMillicores: limitOf('cpuMillicores', capacity, committed, held, wanted, demand),
+    memoryBytes: limitOf('memoryBytes', capacity, committed, held, wanted, demand),
   };
-  if (wanted.cpuMillicores <= most.cpuMillicores && wanted.memoryBytes <= most.memoryBytes) {
-    return { kind: 'grant', entitlement: wanted, reason: 'fits the host' };
-  }
-  const short = wanted.cpuMillicores > most.cpuMillicores ? 'cpu' : 'memory';
-  if (least.cpuMillicores <= most.cpuMillicores && least.memoryBytes <= most.memoryBytes) {
-    const cpuMillicores = Math.min(wanted.cpuMillicores, most.cpuMillicores);
-    const memoryBytes = Math.min(wanted.memoryBytes, most.memoryBytes);
+  const short = ADMITTED.find((field) => wanted[field] > limits[field].most);
+  if (short === undefined) return { kind: 'grant', entitlement: wanted, reason: 'fits the host' };
+  const lacking = ADMITTED.find((field) => least[field] > limits[field].most);
+  if (lacking !== undefined) {
     return {
-      kind: 'grant-part',
-      entitlement: { ...wanted, cpuMillicores, memoryBytes },
-      reason: `the host is short of ${short}: the median need fits, the headroom does not`,
+      kind: 'no-room',
+      reason: `the host has no room for the median need: short of ${RESOURCE_NAMES[lacking]}, ${limits[lacking].why}`,
     };
   }
-  const lacking = least.cpuMillicores > most.cpuMillicores ? 'cpu' : 'memory';
-  return { kind: 'no-room', reason: `the host has no room for the median need: short of ${lacking}` };
+  const cpuMillicores = Math.min(wanted.cpuMillicores, limits.cpuMillicores.most);
+  const memoryBytes = Math.min(wanted.memoryBytes, limits.memoryBytes.most);
+  return {
+    kind: 'grant-part',
+    entitlement: { ...wanted, cpuMillicores, memoryBytes },
+    reason: `the host is short of ${RESOURCE_NAMES[short]}: the median need fits, the headroom does not; ${limits[short].why}`,
+  };
+}
+
+function limitOf(
+  field: Admitted,
+  capacity: Room,
+  committed: Room,
+  held: Entitlement,
+  wanted: Entitlement,
+  demand: DemandBound | undefined,
+): Limit {
+  const promised: Limit = {
+    most: held[field] + Math.max(0, capacity[field] - committed[field]),
+    why: `${amount(field, committed[field])} of ${amount(field, capacity[field])} are promised`,
+  };
+  if (demand === undefined) return promised;
+  const tailAt = (size: number): number => demand.tailWith({ ...held, [field]: size })[field];
+  const physical = demand.physical[field];
+  const top = Math.min(promised.most, wanted[field]);
+  if (top <= held[field] || tailAt(top) <= physical) return promised;
+  let most = held[field];
+  let beyond = top;
+  for (let step = 0; step < SEARCH_STEPS; step += 1) {
+    const middle = (most + beyond) / 2;
+    if (tailAt(middle) <= physical) most = middle;
+    else beyond = middle;
+  }
+  const why = `with it the guests may come to use ${amount(field, tailAt(wanted[field]))} together, and there are ${amount(field, physical)}`;
+  return { most: Math.floor(most), why };
+}
+
+function amount(field: Admitted, value: number): string {
+  return field === 'cpuMillicores'
+    ? `${(value / MILLICORES_PER_VCPU).toFixed(2)} cores`
+    : `${Math.round(value / MIB)} MiB`;
 }

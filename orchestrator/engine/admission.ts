@@ -134,13 +134,16 @@ export class AdmissionDesk {
   }
 
   #fit(guest: ManagedGuest, requested: Entitlement, least: Entitlement): Admission {
-    const others = this.#leases.promised(guest.record.id);
+    const { id } = guest.record;
+    const others = this.#leases.promised(id);
+    const median = guest.target([...this.#leases.promisedLeast(id), least]);
     return admit(
       this.#room.capacity(),
       this.#room.committed(),
       guest.target(others),
       guest.target([...others, requested]),
       guest.target([...others, least]),
+      this.#room.demandBound(id, median),
     );
   }
 

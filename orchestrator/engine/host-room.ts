@@ -1,8 +1,10 @@
-import { capacityOf, type Room } from '../core/admit.ts';
+import { capacityOf, type DemandBound, physicalOf, type Room } from '../core/admit.ts';
 import { AllocatorError } from '../core/errors.ts';
 import type { GuestId, HostFacts } from '../core/guest.ts';
 import type { Hypervisor } from '../core/ports.ts';
+import type { GuestSample } from '../core/sample.ts';
 import { Commitments } from './commitments.ts';
+import { DemandBook, type Expected } from './demand-book.ts';
 import type { GuestBook } from './guest-book.ts';
 import type { LeaseBook } from './lease-book.ts';
 import type { ManagedGuest } from './managed-guest.ts';
@@ -14,6 +16,7 @@ export class HostRoom {
   readonly #leases: LeaseBook;
   readonly #policy: Pick<EnginePolicy, 'capacity'>;
   readonly #commitments = new Commitments((id) => this.#promiseOf(id));
+  readonly #demand = new DemandBook((id) => this.#expectedOf(id));
   #host: HostFacts | undefined;
 
   constructor(guests: GuestBook, leases: LeaseBook, policy: Pick<EnginePolicy, 'capacity'>) {
@@ -35,13 +38,37 @@ export class HostRoom {
   /** The guest's leases, sizes, state or mode may have changed. */
   touch(guest: GuestId): void {
     this.#commitments.touch(guest);
+    this.#demand.touch(guest);
+  }
+
+  /** Take a managed guest's sample into its history. */
+  note(sample: GuestSample): void {
+    this.#demand.note(sample);
   }
 
   /** @throws {AllocatorError} HYPERVISOR_UNAVAILABLE when the host was never read */
   capacity(): Room {
-    if (this.#host === undefined)
-      throw new AllocatorError('HYPERVISOR_UNAVAILABLE', 'The hypervisor has not been reached yet');
-    return capacityOf(this.#host, this.#policy.capacity);
+    return capacityOf(this.#known(), this.#policy.capacity);
+  }
+
+  /**
+   * The second bound: what all guests may come to use, with this one's leases needing `median`. Those that are not managed count
+   * with all they may use.
+   * @throws {AllocatorError} HYPERVISOR_UNAVAILABLE when the host was never read
+   */
+  demandBound(guest: GuestId, median: Room): DemandBound {
+    const physical = physicalOf(this.#known(), this.#policy.capacity);
+    const theirs = this.#guests.unmanagedCommitted();
+    return {
+      physical,
+      tailWith: (given) => {
+        const ours = this.#demand.tailWith(guest, given, median);
+        return {
+          cpuMillicores: ours.cpuMillicores + theirs.cpuMillicores,
+          memoryBytes: ours.memoryBytes + theirs.memoryBytes,
+        };
+      },
+    };
   }
 
   /** Sum of what guests may use now or were promised: ours by their leases, the others by their settings. */
@@ -63,6 +90,20 @@ export class HostRoom {
       cpuMillicores: own.cpuMillicores + Math.max(0, capacity.cpuMillicores - committed.cpuMillicores),
       memoryBytes: own.memoryBytes + Math.max(0, capacity.memoryBytes - committed.memoryBytes),
     };
+  }
+
+  #known(): HostFacts {
+    if (this.#host === undefined)
+      throw new AllocatorError('HYPERVISOR_UNAVAILABLE', 'The hypervisor has not been reached yet');
+    return this.#host;
+  }
+
+  #expectedOf(id: GuestId): Expected | undefined {
+    const guest = this.#guests.find(id);
+    if (guest === undefined) return undefined;
+    const size = this.#promiseOf(id);
+    const medians = this.#leases.promisedLeast(id);
+    return medians.length === 0 ? { size } : { size, median: guest.target(medians) };
   }
 
   #promiseOf(id: GuestId): Room {

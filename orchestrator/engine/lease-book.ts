@@ -114,9 +114,16 @@ export class LeaseBook {
 
   /** What a guest's leases were promised, at present and ahead: what admission must count. */
   promised(guest: GuestId): Entitlement[] {
-    return this.ofGuest(guest)
-      .filter(({ lease }) => lease.state !== 'QUEUED' && lease.state !== 'RELEASING')
-      .map(({ admitted }) => admitted);
+    return this.#promisedTo(guest).map(({ admitted }) => admitted);
+  }
+
+  /** The median needs of the same leases. */
+  promisedLeast(guest: GuestId): Entitlement[] {
+    return this.#promisedTo(guest).map(({ least }) => least);
+  }
+
+  #promisedTo(guest: GuestId): LeaseRecord[] {
+    return this.ofGuest(guest).filter(({ lease }) => lease.state !== 'QUEUED' && lease.state !== 'RELEASING');
   }
 
   /** Add a lease or replace it. A change of state outside the table is a programming error. */

@@ -47,6 +47,7 @@ export class Residual {
     const guest = this.#parts.guests.find(sample.guest);
     if (guest === undefined) return;
     guest.note(sample);
+    this.#parts.room.note(sample);
     const running = this.#running(guest);
     for (const record of running) this.#parts.leases.put(withUsage(record, sample, guest.held));
     if (running.length > 0) this.#noteShort(guest, sample, running);
