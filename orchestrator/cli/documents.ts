@@ -113,6 +113,7 @@ export function guestDocument(guest: Guest) {
         fast_period_ms: guest.adoption.sampling.fastPeriodMs,
         instruction_step: guest.adoption.sampling.instructionStep,
       },
+      lead_times_ms: guest.adoption.leadTimesMs,
     },
     usage: profileDocument(guest.usage),
     usage_at_ms: guest.usageAtMs,

@@ -152,9 +152,15 @@ function guestText(guest: Guest): string {
         : undefined,
     ],
     ['sampling', samplingText(adoption?.sampling)],
+    ['lead times', leadTimesText(adoption?.leadTimesMs)],
     ['can', guest.capabilities.join(', ') || 'nothing'],
     ['leases', guest.leases.join(', ') || 'none'],
   ]);
+}
+
+function leadTimesText(leadTimesMs: Readonly<Record<string, number>> = {}): string | undefined {
+  const parts = Object.entries(leadTimesMs).map(([resource, ms]) => `${resource} ${seconds(ms)}`);
+  return parts.join(', ') || undefined;
 }
 
 function samplingText(sampling: Sampling | undefined): string | undefined {

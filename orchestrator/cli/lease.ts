@@ -7,7 +7,7 @@ import { explanation } from './explanation.ts';
 import { type Io, printAnswer } from './io.ts';
 import { leaseLine, leaseTable, leaseText } from './lease-text.ts';
 import { addClientOptions, type ClientOptions, withClient } from './options.ts';
-import { parseDurationMs, parseTimeMs } from './quantities.ts';
+import { parseBytes, parseCount, parseDurationMs, parseTimeMs } from './quantities.ts';
 
 /** Leases asked for at once when listing all: the service's largest page. */
 const PAGE_SIZE = 1000;
@@ -20,6 +20,7 @@ export function leaseCommand(io: Io): Command {
 Examples:
   $ foreshade lease list --state ACTIVE --state DEGRADED
   $ foreshade lease renew LEASE --ttl 5m
+  $ foreshade lease renew LEASE --memory 2GiB
   $ foreshade lease release LEASE
   $ foreshade lease explain LEASE`,
   );
@@ -88,16 +89,29 @@ function show(io: Io): Command {
     });
 }
 
+interface RenewOptions {
+  readonly ttl?: number;
+  readonly cpu?: number;
+  readonly memory?: number;
+}
+
 function renew(io: Io): Command {
-  return sub('renew', "Move a lease's expiry to now and its time to live")
+  return sub(
+    'renew',
+    "Move a lease's expiry to now and its time to live, and enlarge it where its work needs more",
+  )
     .argument('<lease>', 'id of the lease')
     .option('--ttl <duration>', "time to live (default: the lease's own)", parseDurationMs)
-    .action(async (leaseId: string, options: ClientOptions & { ttl?: number }) => {
+    .option('--cpu <millicores>', 'what the work needs in all, if more than the lease has', parseCount)
+    .option('--memory <size>', 'the same of memory: 512MiB, 1.5GiB', parseBytes)
+    .action(async (leaseId: string, options: ClientOptions & RenewOptions) => {
+      const { cpu: cpuMillicores, memory: memoryBytes } = options;
+      const asks = cpuMillicores !== undefined || memoryBytes !== undefined;
       const lease = await withClient(io, options, (client) =>
         client.ask(
           client.allocation,
           client.allocation.renewLease,
-          { leaseId, ttlMs: options.ttl },
+          { leaseId, ttlMs: options.ttl, need: asks ? { cpuMillicores, memoryBytes } : undefined },
           {
             timeoutMs: options.timeout,
             signal: io.signal,

@@ -1,6 +1,8 @@
 import type { Forecast, ForecastScale, Track } from './forecast.ts';
 import type { AdoptedGuest, GuestFacts, HostFacts, Mode } from './guest.ts';
+import type { LeadTimes } from './lead-time.ts';
 import type { Lease, LeaseState } from './lease.ts';
+import type { Need } from './needs.ts';
 import type { Entitlement } from './profile.ts';
 import type { AllocationRequest } from './request.ts';
 import type { GuestSample, Sampling } from './sample.ts';
@@ -25,6 +27,8 @@ export interface GuestStatus {
   readonly facts: GuestFacts;
   /** Absent: not managed. */
   readonly adopted?: AdoptedGuest;
+  /** How long before a start each resource begins to move. Absent: not managed. */
+  readonly leadTimesMs?: LeadTimes;
   readonly lastSample?: GuestSample;
   readonly leases: readonly string[];
 }
@@ -53,7 +57,7 @@ export interface AllocationEngine {
    * caller's deadline, with the lease as it then stands (it goes on).
    */
   allocate(request: AllocationRequest, context: CallContext): Promise<Lease>;
-  renew(leaseId: string, ttlMs: number): Promise<Lease>;
+  renew(leaseId: string, ttlMs: number, need?: Need): Promise<Lease>;
   /** Give a lease back and learn from it. Resolves when the guest is back at what its other leases explain. */
   release(leaseId: string, report: WorkReport, context: CallContext): Promise<Lease>;
   getLease(leaseId: string): Lease;

@@ -27,6 +27,9 @@ export function shortTarget({ levels }: NeedsPolicy, priority: Priority): number
   return 1 - levels[priority];
 }
 
+/** What a client says its work needs in all, where it knows better than the forecast. */
+export type Need = Readonly<Partial<Pick<Entitlement, 'cpuMillicores' | 'memoryBytes'>>>;
+
 /** Smallest step of each field: what the actuators can set and read back exactly. */
 export const GRAIN: Readonly<Record<EntitlementField, number>> = {
   cpuMillicores: 10,

@@ -82,7 +82,10 @@ function floorOf(field: EntitlementField, { guest, leases, nowMs }: CorrectionIn
   const baseline = guest.record.baseline.entitlement[field] ?? 0;
   const needed = leases.filter(({ lease }) => {
     const durationS = lease.predicted.durationS?.q95;
-    return durationS === undefined || nowMs < (lease.inPlaceAtMs ?? nowMs) + durationS * 1000;
+    return (
+      durationS === undefined ||
+      nowMs < Math.max(lease.inPlaceAtMs ?? nowMs, lease.startMs) + durationS * 1000
+    );
   });
   if (needed.length === 0) return baseline;
   return Math.max(baseline, guest.combined(needed.map(({ admitted }) => admitted))[field] ?? 0);

@@ -8,10 +8,10 @@ import type {
   WatchedSample,
   WorkReport,
 } from '../core/engine.ts';
-import { AllocatorError } from '../core/errors.ts';
 import type { Forecast, ForecastScale, Track } from '../core/forecast.ts';
-import type { Mode } from '../core/guest.ts';
-import { hasEnded, type Lease, type LeaseState } from '../core/lease.ts';
+import type { GuestId, Mode } from '../core/guest.ts';
+import type { Lease, LeaseState } from '../core/lease.ts';
+import type { Need } from '../core/needs.ts';
 import type { Clock, Forecaster, GuestWindow, Hypervisor, LeaseLedger, Telemetry } from '../core/ports.ts';
 import type { Entitlement } from '../core/profile.ts';
 import type { AllocationRequest } from '../core/request.ts';
@@ -34,6 +34,7 @@ import { OutcomeJournal } from './outcomes.ts';
 import type { EnginePolicy } from './policy.ts';
 import { Reconciler } from './reconcile.ts';
 import { Recorder, type Shadow } from './recorder.ts';
+import { Renewals } from './renewals.ts';
 import { Residual } from './residual.ts';
 import { Settling } from './settling.ts';
 import { SampleFeed, watchLease } from './watching.ts';
@@ -77,6 +78,7 @@ export class Engine implements AllocationEngine {
   readonly #admission: AdmissionDesk;
   readonly #endings: Endings;
   readonly #grants: Grants;
+  readonly #renewals: Renewals;
   readonly #residual: Residual;
   readonly #reconciler: Reconciler;
   readonly #desk: GuestDesk;
@@ -132,6 +134,7 @@ export class Engine implements AllocationEngine {
     this.#admission = admission;
     this.#endings = endings;
     this.#grants = grants;
+    this.#renewals = new Renewals(shared);
     this.#residual = new Residual({ ...shared, policy });
     this.#reconciler = new Reconciler({ ...shared, grants, endings });
     this.#recorder = recorder;
@@ -202,13 +205,19 @@ export class Engine implements AllocationEngine {
     this.#background.keep(again);
   }
 
-  #tend({ id, state, startMs, expiresAtMs }: Lease, nowMs: number): void {
+  #tend({ id, guest, state, startMs, expiresAtMs }: Lease, nowMs: number): void {
     const settling = this.#settling.of(id) !== undefined;
     if (state === 'RELEASING') {
       if (!settling) this.#endings.finish(id);
     } else if (nowMs >= expiresAtMs) this.#endings.expire(id, 'its time to live has passed');
-    else if (state === 'SCHEDULED' && nowMs >= startMs) this.#grants.begin(id);
+    else if (state === 'SCHEDULED' && this.#nextTickIsLate(guest, startMs, nowMs)) this.#grants.begin(id);
     else if (state === 'PREPARING' && !settling) this.#grants.begin(id);
+  }
+
+  /** Whether the guest, begun at the next tick, would not be in place by `startMs`. */
+  #nextTickIsLate(id: GuestId, startMs: number, nowMs: number): boolean {
+    const leadMs = this.#guests.find(id)?.leadMs ?? 0;
+    return nowMs + this.#policy.tickMs + leadMs > startMs;
   }
 
   #onSample(sample: GuestSample): void {
@@ -228,13 +237,8 @@ export class Engine implements AllocationEngine {
     return this.#grants.allocate(request, context);
   }
 
-  async renew(leaseId: string, ttlMs: number): Promise<Lease> {
-    const record = this.#leases.get(leaseId);
-    assertRenewable(record.lease);
-    const fromMs = Math.max(this.#parts.clock.nowMs(), record.lease.startMs);
-    const lease = { ...record.lease, ttlMs, expiresAtMs: fromMs + ttlMs };
-    await this.#journal.save({ ...record, lease });
-    return lease;
+  renew(leaseId: string, ttlMs: number, need?: Need): Promise<Lease> {
+    return this.#renewals.renew(leaseId, ttlMs, need);
   }
 
   release(leaseId: string, report: WorkReport, context: CallContext): Promise<Lease> {
@@ -350,12 +354,4 @@ export class Engine implements AllocationEngine {
       ceiling: { cpuMillicores, memoryBytes },
     });
   }
-}
-
-function assertRenewable({ id, state }: Lease): void {
-  if (!hasEnded(state) && state !== 'RELEASING') return;
-  throw new AllocatorError('LEASE_ENDED', `Lease ${id} is ${state} and cannot be renewed`, {
-    leaseId: id,
-    state,
-  });
 }

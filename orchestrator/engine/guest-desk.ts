@@ -1,6 +1,7 @@
 import type { CallContext, GuestStatus } from '../core/engine.ts';
 import { AllocatorError } from '../core/errors.ts';
 import type { GuestFacts, GuestId, Mode } from '../core/guest.ts';
+import { leadTimes } from '../core/lead-time.ts';
 import type { Clock, Forecaster, LeaseLedger } from '../core/ports.ts';
 import type { Sampling } from '../core/sample.ts';
 import type { Cadences } from './cadences.ts';
@@ -151,9 +152,16 @@ export class GuestDesk {
     const guest = this.#parts.guests.find(facts.id);
     const leases = this.#parts.leases.ofGuest(facts.id).map(({ lease }) => lease.id);
     if (guest === undefined) return { facts, leases };
-    const { known: _, moving: __, ...adopted } = guest.record;
+    const { known: _, moving: __, growthsMs = {}, ...adopted } = guest.record;
     const { lastSample } = guest;
-    return { facts, adopted, leases, ...(lastSample === undefined ? {} : { lastSample }) };
+    const leads = leadTimes(growthsMs);
+    return {
+      facts,
+      adopted,
+      leadTimesMs: leads,
+      leases,
+      ...(lastSample === undefined ? {} : { lastSample }),
+    };
   }
 
   /** The host's sums and the guest's cadence follow from whether it is managed. */

@@ -1,5 +1,6 @@
 import { combine, differing, takeResources, UNBOUNDED } from '../core/entitlement.ts';
 import type { AdoptedGuest, GuestFacts } from '../core/guest.ts';
+import { type GrowthTimes, leadTimes, withGrowth } from '../core/lead-time.ts';
 import { ACTUATED, type Actuated, type LedgerWrite } from '../core/ports.ts';
 import {
   type Entitlement,
@@ -18,6 +19,8 @@ export interface GuestRecord extends AdoptedGuest {
   readonly known: readonly Entitlement[];
   /** True while actuators, or a balloon they left behind, may be under way. */
   readonly moving: boolean;
+  /** Absent: never grown. */
+  readonly growthsMs?: GrowthTimes;
 }
 
 /** Entitlements remembered of a guest that never comes to rest: a balloon still travels to one of the last it was sent to. */
@@ -153,6 +156,16 @@ export class ManagedGuest {
       known: moving ? remembered([...record.known, this.held]) : [this.held, target],
       moving,
     };
+  }
+
+  /** It was given more of a resource, and held it after so long. */
+  noteGrowth(resource: Actuated, tookMs: number): void {
+    this.record = { ...this.record, growthsMs: withGrowth(this.record.growthsMs ?? {}, resource, tookMs) };
+  }
+
+  /** How long before a start its resources must begin to move, ms: they move at once, so as long as the slowest. */
+  get leadMs(): number {
+    return Math.max(0, ...Object.values(leadTimes(this.record.growthsMs ?? {})));
   }
 
   note(sample: GuestSample): void {

@@ -19,6 +19,14 @@ export interface MoveResult {
   readonly shortfalls: readonly string[];
 }
 
+/** What came of one resource's part of a move. */
+interface Outcome {
+  readonly resource: Actuated;
+  readonly read?: Partial<Entitlement>;
+  readonly failure?: string;
+  readonly endedAtMs: number;
+}
+
 const NOTHING_TO_DO: MoveResult = { reached: true, shortfalls: [] };
 
 /** Brings guests to a target: journal first, then all actuators at once, then read back. One move per guest at a time. */
@@ -61,12 +69,16 @@ export class Mover {
       return NOTHING_TO_DO;
     }
     await this.#announce(guest, target, writes);
+    const growing = resources.filter((resource) => lacks(guest.held, target, resource));
+    const beganAtMs = this.#clock.nowMs();
     const outcomes = await within(this.#policy.actuationTimeoutMs, (signal) =>
       Promise.all(resources.map((resource) => this.#apply(guest, resource, target, restoring, signal))),
     );
-    for (const { resource, read, failure } of outcomes) {
+    for (const { resource, read, failure, endedAtMs } of outcomes) {
       if (read !== undefined) guest.held = withResource(guest.held, resource, read);
       guest.changedAtMs.set(resource, this.#clock.nowMs());
+      if (failure === undefined && growing.includes(resource))
+        guest.noteGrowth(resource, endedAtMs - beganAtMs);
       if (failure !== undefined || differing(guest.held, target).includes(resource))
         guest.astray.add(resource);
       else guest.astray.delete(resource);
@@ -107,9 +119,13 @@ export class Mover {
     target: Entitlement,
     restoring: boolean,
     signal: AbortSignal,
-  ): Promise<{ resource: Actuated; read?: Partial<Entitlement>; failure?: string }> {
+  ): Promise<Outcome> {
     if (!canMove(guest.facts.capabilities, resource)) {
-      return { resource, failure: `${resource} cannot be moved on this guest` };
+      return {
+        resource,
+        failure: `${resource} cannot be moved on this guest`,
+        endedAtMs: this.#clock.nowMs(),
+      };
     }
     const actuator = this.#actuators[resource];
     const { id } = guest.record;
@@ -117,7 +133,7 @@ export class Mover {
       const read = restoring
         ? await actuator.restore(id, guest.record.baseline, signal)
         : await actuator.apply(id, target, signal);
-      return { resource, read };
+      return { resource, read, endedAtMs: this.#clock.nowMs() };
     } catch (cause) {
       if (!(cause instanceof AllocatorError)) throw cause;
       this.#log.warn(
@@ -126,6 +142,7 @@ export class Mover {
       );
       return {
         resource,
+        endedAtMs: this.#clock.nowMs(),
         failure: `${resource}: ${cause.message}`,
         ...(await this.#readAfterFailure(id, resource)),
       };

@@ -29,8 +29,8 @@ export function allocationHandlers(
       return wireLease(await engine.allocate(allocationRequest(request, defaults()), caller));
     },
     async renewLease(request) {
-      const { leaseId, ttlMs } = renewal(request);
-      return wireLease(await engine.renew(leaseId, ttlMs ?? engine.getLease(leaseId).ttlMs));
+      const { leaseId, ttlMs, need } = renewal(request);
+      return wireLease(await engine.renew(leaseId, ttlMs ?? engine.getLease(leaseId).ttlMs, need));
     },
     async releaseLease(request, caller) {
       const { leaseId, report } = workReport(request);

@@ -164,7 +164,7 @@ export function wireSample(sample: WatchedSample): WireSample {
   };
 }
 
-export function wireGuest({ facts, adopted, lastSample, leases }: GuestStatus): WireGuest {
+export function wireGuest({ facts, adopted, leadTimesMs, lastSample, leases }: GuestStatus): WireGuest {
   const capabilities = Object.entries(CAPABILITY_NAME) as [keyof GuestCapabilities, string][];
   return {
     id: facts.id,
@@ -184,6 +184,7 @@ export function wireGuest({ facts, adopted, lastSample, leases }: GuestStatus): 
         fastPeriodMs: adopted.sampling.fastMs,
         instructionStep: adopted.sampling.instructionStep,
       },
+      leadTimesMs: { ...leadTimesMs },
     },
     usage: lastSample && wireProfile(lastSample.usage),
     usageAtMs: whole(lastSample?.atMs),

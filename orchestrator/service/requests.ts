@@ -6,12 +6,16 @@ import type {
   ReleaseLeaseRequest,
   RenewLeaseRequest,
 } from '../../proto/gen/foreshade/v1/allocation.ts';
-import type { ParamValue as WireParam } from '../../proto/gen/foreshade/v1/resources.ts';
+import type {
+  ParamValue as WireParam,
+  ResourceProfile as WireProfile,
+} from '../../proto/gen/foreshade/v1/resources.ts';
 import type { WatchGuestRequest } from '../../proto/gen/foreshade/v1/shadow.ts';
 import type { WorkReport } from '../core/engine.ts';
 import type { ForecastScale, Track } from '../core/forecast.ts';
 import type { Mode } from '../core/guest.ts';
 import type { LeaseState } from '../core/lease.ts';
+import type { Need } from '../core/needs.ts';
 import {
   type AllocationRequest,
   NAME_CHARS_MAX,
@@ -25,6 +29,7 @@ import {
   TTL_MS_MIN,
 } from '../core/request.ts';
 import { SAMPLING_BOUNDS, type Sampling } from '../core/sample.ts';
+import { snakeCase } from '../core/shadow.ts';
 import { AXIS_OF, LEASE_STATE_OF, MODE_OF, PRIORITY_OF, TRACK_OF } from './enums.ts';
 import { quoted, Violations } from './validation.ts';
 
@@ -133,16 +138,30 @@ function trackOf(number: number | undefined, violations: Violations): Track {
   return track ?? 'short';
 }
 
-/** @returns the lease's id and its new time to live; absent: keep the lease's own */
+/** @returns the lease's id, its new time to live (absent: keep the lease's own) and what its work needs (absent: as it is) */
 export function renewal(wire: RenewLeaseRequest): {
   readonly leaseId: string;
   readonly ttlMs: number | undefined;
+  readonly need: Need | undefined;
 } {
   const violations = Violations.ofMessage();
   const leaseId = requiredName(wire.leaseId, 'lease_id', violations);
   const ttlMs = ttlOf(wire.ttlMs, violations);
+  const need = wire.need && needOf(wire.need, violations);
   violations.settle();
-  return { leaseId, ttlMs };
+  return { leaseId, ttlMs, need };
+}
+
+/** CPU and memory above 0, and nothing else. */
+function needOf({ cpuMillicores, memoryBytes, ...others }: WireProfile, violations: Violations): Need {
+  for (const [field, value] of Object.entries(others))
+    if (value !== undefined) violations.add(`need.${snakeCase(field)}`, 'cannot be asked for');
+  const asked = Object.entries({ cpuMillicores, memoryBytes }).filter(([, value]) => value !== undefined);
+  if (asked.length === 0) violations.add('need', 'must name cpu_millicores or memory_bytes');
+  for (const [field, value] of asked)
+    if (!(Number.isFinite(value) && Number(value) > 0))
+      violations.add(`need.${snakeCase(field)}`, `must be a finite number above 0; got ${value}`);
+  return Object.fromEntries(asked);
 }
 
 export function workReport(wire: ReleaseLeaseRequest): {

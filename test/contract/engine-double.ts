@@ -9,6 +9,7 @@ import type {
 import { FIELDS, type Forecast, type ForecastScale, LEVELS } from '../../orchestrator/core/forecast.ts';
 import type { Mode } from '../../orchestrator/core/guest.ts';
 import type { Lease } from '../../orchestrator/core/lease.ts';
+import type { Need } from '../../orchestrator/core/needs.ts';
 import type { Entitlement } from '../../orchestrator/core/profile.ts';
 import type { AllocationRequest } from '../../orchestrator/core/request.ts';
 import type { GuestSample, Sampling } from '../../orchestrator/core/sample.ts';
@@ -95,8 +96,8 @@ export class EngineDouble implements AllocationEngine {
     return lease;
   };
 
-  async renew(leaseId: string, ttlMs: number): Promise<Lease> {
-    this.#record('renew', leaseId, ttlMs);
+  async renew(leaseId: string, ttlMs: number, need?: Need): Promise<Lease> {
+    this.#record('renew', leaseId, ttlMs, need);
     return { ...this.#lease(leaseId), ttlMs };
   }
 

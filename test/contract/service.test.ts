@@ -122,10 +122,17 @@ t.test(
     t.match(defaults.requestId, /^[0-9a-f-]{36}$/, 'an empty request_id gets a fresh one');
     t.notOk('startMs' in defaults || 'durationMs' in defaults, 'what is absent stays absent');
 
-    await call(allocation, allocation.renewLease, { leaseId: 'lease-r1', ttlMs: 5000 });
-    t.strictSame(lastCall(f, 'renew')?.args, ['lease-r1', 5000]);
-    await call(allocation, allocation.renewLease, { leaseId: 'lease-r1' });
-    t.strictSame(lastCall(f, 'renew')?.args, ['lease-r1', 30_000], "without ttl_ms the lease's own");
+    await call(allocation, allocation.renewLease, { leaseId: 'lease-r1', ttlMs: 5000, need: undefined });
+    t.strictSame(lastCall(f, 'renew')?.args, ['lease-r1', 5000, undefined]);
+    const need = { memoryBytes: 2 ** 30 };
+    await call(allocation, allocation.renewLease, { leaseId: 'lease-r1', need });
+    t.strictSame(lastCall(f, 'renew')?.args, ['lease-r1', 30_000, need], 'with what its work needs');
+    await call(allocation, allocation.renewLease, { leaseId: 'lease-r1', need: undefined });
+    t.strictSame(
+      lastCall(f, 'renew')?.args,
+      ['lease-r1', 30_000, undefined],
+      "without ttl_ms the lease's own",
+    );
 
     const released = await call(allocation, allocation.releaseLease, {
       leaseId: 'lease-r1',
@@ -472,7 +479,7 @@ t.test(
     }
     const others = [
       call(allocation, allocation.getLease, {}),
-      call(allocation, allocation.renewLease, { leaseId: 'x', ttlMs: 1 }),
+      call(allocation, allocation.renewLease, { leaseId: 'x', ttlMs: 1, need: undefined }),
       call(allocation, allocation.releaseLease, { leaseId: 'x', workStartedAtMs: 5, workFinishedAtMs: 4 }),
       call(allocation, allocation.listLeases, { states: [77 as never], pageSize: 1001, pageToken: '!!' }),
       call(allocation, allocation.forecast, { guest: '', params: {} }),

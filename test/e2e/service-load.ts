@@ -127,7 +127,7 @@ export class Load {
 
   async #renew(client: ForeshadeClient, one: Asked): Promise<void> {
     const { allocation } = client;
-    const renewal = { leaseId: one.answer?.id ?? '', ttlMs: LONG_TTL_MS };
+    const renewal = { leaseId: one.answer?.id ?? '', ttlMs: LONG_TTL_MS, need: undefined };
     try {
       one.answer = await client.ask(allocation, allocation.renewLease, renewal, {
         timeoutMs: CALL_TIMEOUT_MS,

@@ -112,7 +112,16 @@ export interface Adoption {
   /** Resources that somebody else has changed: recorded, no longer touched. */
   relinquished: string[];
   /** Where the granularity of its samples differs from the host's. */
-  sampling: Sampling | undefined;
+  sampling:
+    | Sampling
+    | undefined;
+  /** How long before a lease's start each resource begins to move, as nine of ten growths took; by resource, those measured. */
+  leadTimesMs: { [key: string]: number };
+}
+
+export interface Adoption_LeadTimesMsEntry {
+  key?: string | undefined;
+  value?: number | undefined;
 }
 
 /** The granularity of a guest's samples. Absent: the host's. */
@@ -1046,7 +1055,14 @@ export const Guest: MessageFns<Guest> = {
 };
 
 function createBaseAdoption(): Adoption {
-  return { mode: undefined, adoptedAtMs: undefined, baseline: undefined, relinquished: [], sampling: undefined };
+  return {
+    mode: undefined,
+    adoptedAtMs: undefined,
+    baseline: undefined,
+    relinquished: [],
+    sampling: undefined,
+    leadTimesMs: {},
+  };
 }
 
 export const Adoption: MessageFns<Adoption> = {
@@ -1066,6 +1082,9 @@ export const Adoption: MessageFns<Adoption> = {
     if (message.sampling !== undefined) {
       Sampling.encode(message.sampling, writer.uint32(42).fork()).join();
     }
+    globalThis.Object.entries(message.leadTimesMs).forEach(([key, value]: [string, number]) => {
+      Adoption_LeadTimesMsEntry.encode({ key: key as any, value }, writer.uint32(50).fork()).join();
+    });
     return writer;
   },
 
@@ -1122,6 +1141,17 @@ export const Adoption: MessageFns<Adoption> = {
             message.sampling = Sampling.decode(reader, reader.uint32());
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            const entry6 = Adoption_LeadTimesMsEntry.decode(reader, reader.uint32());
+            if (entry6.value !== undefined && entry6.key !== undefined) {
+              message.leadTimesMs[entry6.key] = entry6.value;
+            }
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1147,6 +1177,33 @@ export const Adoption: MessageFns<Adoption> = {
         ? object.relinquished.map((e: any) => globalThis.String(e))
         : [],
       sampling: isSet(object.sampling) ? Sampling.fromJSON(object.sampling) : undefined,
+      leadTimesMs: isObject(object.leadTimesMs)
+        ? (globalThis.Object.entries(object.leadTimesMs) as [string, any][]).reduce(
+          (acc: { [key: string]: number }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.Number(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : isObject(object.lead_times_ms)
+        ? (globalThis.Object.entries(object.lead_times_ms) as [string, any][]).reduce(
+          (acc: { [key: string]: number }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.Number(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
     };
   },
 
@@ -1167,6 +1224,15 @@ export const Adoption: MessageFns<Adoption> = {
     if (message.sampling !== undefined) {
       obj.sampling = Sampling.toJSON(message.sampling);
     }
+    if (message.leadTimesMs) {
+      const entries = globalThis.Object.entries(message.leadTimesMs) as [string, number][];
+      if (entries.length > 0) {
+        obj.leadTimesMs = {};
+        entries.forEach(([k, v]) => {
+          obj.leadTimesMs[k] = Math.round(v);
+        });
+      }
+    }
     return obj;
   },
 
@@ -1184,6 +1250,100 @@ export const Adoption: MessageFns<Adoption> = {
     message.sampling = (object.sampling !== undefined && object.sampling !== null)
       ? Sampling.fromPartial(object.sampling)
       : undefined;
+    message.leadTimesMs = (globalThis.Object.entries(object.leadTimesMs ?? {}) as [string, number][]).reduce(
+      (acc: { [key: string]: number }, [key, value]: [string, number]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.Number(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    return message;
+  },
+};
+
+function createBaseAdoption_LeadTimesMsEntry(): Adoption_LeadTimesMsEntry {
+  return { key: undefined, value: undefined };
+}
+
+export const Adoption_LeadTimesMsEntry: MessageFns<Adoption_LeadTimesMsEntry> = {
+  encode(message: Adoption_LeadTimesMsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== undefined) {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== undefined) {
+      writer.uint32(16).int64(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Adoption_LeadTimesMsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAdoption_LeadTimesMsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.value = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Adoption_LeadTimesMsEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : undefined,
+      value: isSet(object.value) ? globalThis.Number(object.value) : undefined,
+    };
+  },
+
+  toJSON(message: Adoption_LeadTimesMsEntry): unknown {
+    const obj: any = {};
+    if (message.key !== undefined) {
+      obj.key = message.key;
+    }
+    if (message.value !== undefined) {
+      obj.value = Math.round(message.value);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Adoption_LeadTimesMsEntry>): Adoption_LeadTimesMsEntry {
+    return Adoption_LeadTimesMsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Adoption_LeadTimesMsEntry>): Adoption_LeadTimesMsEntry {
+    const message = createBaseAdoption_LeadTimesMsEntry();
+    message.key = object.key ?? undefined;
+    message.value = object.value ?? undefined;
     return message;
   },
 };

@@ -317,7 +317,11 @@ export interface RenewLeaseRequest {
     | string
     | undefined;
   /** 2,000 to 86,400,000. Absent: the lease's own. */
-  ttlMs?: number | undefined;
+  ttlMs?:
+    | number
+    | undefined;
+  /** What the work needs in all, where that is more than the lease has: CPU and memory. What is less changes nothing. */
+  need: ResourceProfile | undefined;
 }
 
 export interface ReleaseLeaseRequest {
@@ -2353,7 +2357,7 @@ export const Adjustment: MessageFns<Adjustment> = {
 };
 
 function createBaseRenewLeaseRequest(): RenewLeaseRequest {
-  return { leaseId: undefined, ttlMs: undefined };
+  return { leaseId: undefined, ttlMs: undefined, need: undefined };
 }
 
 export const RenewLeaseRequest: MessageFns<RenewLeaseRequest> = {
@@ -2363,6 +2367,9 @@ export const RenewLeaseRequest: MessageFns<RenewLeaseRequest> = {
     }
     if (message.ttlMs !== undefined) {
       writer.uint32(16).int64(message.ttlMs);
+    }
+    if (message.need !== undefined) {
+      ResourceProfile.encode(message.need, writer.uint32(26).fork()).join();
     }
     return writer;
   },
@@ -2396,6 +2403,14 @@ export const RenewLeaseRequest: MessageFns<RenewLeaseRequest> = {
             message.ttlMs = longToNumber(reader.int64());
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.need = ResourceProfile.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2420,6 +2435,7 @@ export const RenewLeaseRequest: MessageFns<RenewLeaseRequest> = {
         : isSet(object.ttl_ms)
         ? globalThis.Number(object.ttl_ms)
         : undefined,
+      need: isSet(object.need) ? ResourceProfile.fromJSON(object.need) : undefined,
     };
   },
 
@@ -2431,6 +2447,9 @@ export const RenewLeaseRequest: MessageFns<RenewLeaseRequest> = {
     if (message.ttlMs !== undefined) {
       obj.ttlMs = Math.round(message.ttlMs);
     }
+    if (message.need !== undefined) {
+      obj.need = ResourceProfile.toJSON(message.need);
+    }
     return obj;
   },
 
@@ -2441,6 +2460,9 @@ export const RenewLeaseRequest: MessageFns<RenewLeaseRequest> = {
     const message = createBaseRenewLeaseRequest();
     message.leaseId = object.leaseId ?? undefined;
     message.ttlMs = object.ttlMs ?? undefined;
+    message.need = (object.need !== undefined && object.need !== null)
+      ? ResourceProfile.fromPartial(object.need)
+      : undefined;
     return message;
   },
 };
@@ -3841,7 +3863,7 @@ export const AllocationServiceService = {
     responseSerialize: (value: Lease): Buffer => Buffer.from(Lease.encode(value).finish()),
     responseDeserialize: (value: Buffer): Lease => Lease.decode(value),
   },
-  /** Move a lease's expiry to now + ttl_ms. */
+  /** Move a lease's expiry to now + ttl_ms. With a need the lease is enlarged to it, as far as there is room, before the answer. */
   renewLease: {
     path: "/foreshade.v1.AllocationService/RenewLease" as const,
     requestStream: false as const,
@@ -3920,7 +3942,7 @@ export interface AllocationServiceServer extends UntypedServiceImplementation {
    * deadline it answers with the lease as it stands, and goes on. The same request_id gives the same lease.
    */
   allocate: handleUnaryCall<AllocateRequest, Lease>;
-  /** Move a lease's expiry to now + ttl_ms. */
+  /** Move a lease's expiry to now + ttl_ms. With a need the lease is enlarged to it, as far as there is room, before the answer. */
   renewLease: handleUnaryCall<RenewLeaseRequest, Lease>;
   /** Give a lease back and learn from it. Answers when the guest is back at what its other leases explain. */
   releaseLease: handleUnaryCall<ReleaseLeaseRequest, Lease>;
@@ -3952,7 +3974,7 @@ export interface AllocationServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Lease) => void,
   ): ClientUnaryCall;
-  /** Move a lease's expiry to now + ttl_ms. */
+  /** Move a lease's expiry to now + ttl_ms. With a need the lease is enlarged to it, as far as there is room, before the answer. */
   renewLease(
     request: RenewLeaseRequest,
     callback: (error: ServiceError | null, response: Lease) => void,

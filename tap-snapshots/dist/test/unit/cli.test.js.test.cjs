@@ -384,7 +384,8 @@ Options:
 Commands:
   list [options]             List leases, newest first
   show [options] <lease>     Show one lease
-  renew [options] <lease>    Move a lease's expiry to now and its time to live
+  renew [options] <lease>    Move a lease's expiry to now and its time to live,
+                             and enlarge it where its work needs more
   release [options] <lease>  Give a lease back; what it used is learned from
   watch [options] <lease>    Follow a lease until it has ended; Ctrl-C stops
   explain [options] <lease>  Tell every decision about a lease, oldest first
@@ -393,6 +394,7 @@ Commands:
 Examples:
   $ foreshade lease list --state ACTIVE --state DEGRADED
   $ foreshade lease renew LEASE --ttl 5m
+  $ foreshade lease renew LEASE --memory 2GiB
   $ foreshade lease release LEASE
   $ foreshade lease explain LEASE
 
