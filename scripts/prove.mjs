@@ -85,6 +85,11 @@ const PROOFS = [
     command: node(compiled('fuzz/store-power-loss.test')),
     env: { FORESHADE_POWER_LOSSES: '1000' },
   },
+  {
+    name: 'kernels-on-node-22-and-24',
+    command: node(compiled('kernels/node-versions.test')),
+    env: { FORESHADE_NODES: '22,24' },
+  },
   { name: 'replay-day-twice', command: node(compiled('simulation/replay-day.test')) },
   { name: 'allocate-cost', command: node(compiled('bench/allocate.bench')), document: true },
   {

@@ -36,11 +36,11 @@ const DURATION_FLOOR_S = 0.001;
 /** First and last knot of the short track, s: two readings of a fast sensor, and minutes ahead. */
 const KNOT_S_MIN = 0.5;
 const KNOT_S_MAX = 300;
-/** Knots of the short track, s: geometric, so that the near future is seen finely. */
-export const KNOTS_S: readonly number[] = Array.from(
-  { length: KNOTS_MAX },
-  (_, i) => KNOT_S_MIN * (KNOT_S_MAX / KNOT_S_MIN) ** (i / (KNOTS_MAX - 1)),
-);
+/** Knots of the short track, s: geometric, so that the near future is seen finely; whole ms, for powers differ between V8s. */
+export const KNOTS_S: readonly number[] = Array.from({ length: KNOTS_MAX }, (_, i) => {
+  const knotS = KNOT_S_MIN * (KNOT_S_MAX / KNOT_S_MIN) ** (i / (KNOTS_MAX - 1));
+  return Math.round(knotS * 1000) / 1000;
+});
 
 /** While a workload has at most this many runs, each picks the hyperparameters anew: that is when they move. */
 const SELECT_ALWAYS_RUNS = 16;
