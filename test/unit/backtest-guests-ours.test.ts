@@ -4,6 +4,7 @@
 import t from 'tap';
 import { BoostedChances } from '../../models/backtest/guests/boosted-chances.ts';
 import { EDGES, OWN_LEVELS } from '../../models/backtest/guests/chance-edges.ts';
+import { chanceFeatures } from '../../models/backtest/guests/chance-features.ts';
 import { FleetPrices } from '../../models/backtest/guests/fleet-prices.ts';
 import { DAY_BINS, guestSeries, WARM_UP_BINS } from '../../models/backtest/guests/guest-series.ts';
 import { type ForecastFleet, learnChances, playOurs } from '../../models/backtest/guests/play-ours.ts';
@@ -75,6 +76,38 @@ t.test('chances are corrected to what follows where things stand alike', async (
     t.ok(beyond < 0.001, `${beyond} beyond the last edge`);
     for (const [edge, chance] of chances.entries())
       t.ok(edge === 0 || chance <= (chances[edge - 1] as number), 'chances fall');
+  }
+});
+
+t.test('what is known at the end of a bin tells nothing of later ones', async (t) => {
+  const bins = WARM_UP_BINS + 40;
+  const last = WARM_UP_BINS + 20;
+  const featuresOf = (later: number, lead: number): Float32Array => {
+    const random = randomFrom(6);
+    const recorded = Float64Array.from(
+      { length: bins },
+      (_, bin) => 900 * random() + (bin > last ? later : 0),
+    );
+    const fleet = [guestSeries('g', recorded, Number.NaN)];
+    const edges = new Float32Array((bins - FROM) * EDGES).fill(9);
+    return chanceFeatures(
+      { cpu: fleet, memory: fleet, disk: fleet, net: fleet },
+      0,
+      'disk',
+      lead,
+      edges,
+      FROM,
+    );
+  };
+  for (const lead of [1, 3]) {
+    const [calm, busy] = [featuresOf(0, lead), featuresOf(5000, lead)];
+    const known = (calm.length / (bins - FROM)) * (last + 1 - FROM);
+    const differing = busy.findIndex((value, at) => value !== calm[at]);
+    t.ok(
+      differing >= known,
+      `lead ${lead}: value ${differing} of ${calm.length} differs, ${known} were known`,
+    );
+    t.ok(calm.every(Number.isFinite));
   }
 });
 

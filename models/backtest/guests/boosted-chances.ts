@@ -58,11 +58,9 @@ export class BoostedChances {
     const guests = guest.reduce((most, own) => Math.max(most, own), 0) + 1;
     for (let tree = 0; tree < TREES; tree += 1) {
       const isUsed = Array.from({ length: guests }, () => random() < GUEST_SHARE);
-      const used = guest.reduce<number[]>((list, own, row) => {
-        if (isUsed[own] && random() < ROW_SHARE) list.push(row);
-        return list;
-      }, []);
-      const grown = grow(columns, exceeded, odds, Int32Array.from(used), random);
+      const isDrawn = guest.map((own) => (isUsed[own] && random() < ROW_SHARE ? 1 : 0));
+      const drawn = Int32Array.from(isDrawn.keys()).filter((row) => isDrawn[row] === 1);
+      const grown = grow(columns, exceeded, odds, drawn, random);
       this.#trees.push(grown);
       correct(grown, columns, odds);
     }
@@ -105,7 +103,8 @@ function grow(
   const edge = FIRST_EDGE + Math.floor(random() * (LAST_EDGE - FIRST_EDGE + 1));
   const miss = new Float32Array(rows.length);
   const weight = new Float32Array(rows.length);
-  for (const [i, row] of rows.entries()) {
+  for (let i = 0; i < rows.length; i += 1) {
+    const row = rows[i] as number;
     const chance = chanceOf(odds[row * EDGES + edge] as number);
     miss[i] = ((exceeded[row] as number) > edge ? 1 : 0) - chance;
     weight[i] = chance * (1 - chance);
@@ -118,10 +117,10 @@ function grow(
   for (let level = 0; level < DEPTH; level += 1) {
     const first = 2 ** level - 1;
     splitLevel(columns, looked, rows, { miss, weight, place }, { first, feature, cut });
-    for (const [i, row] of rows.entries()) {
+    for (let i = 0; i < rows.length; i += 1) {
       const node = first + (place[i] as number);
       const column = columns[feature[node] as number];
-      const isSecond = column !== undefined && (column[row] as number) > (cut[node] as number);
+      const isSecond = column !== undefined && (column[rows[i] as number] as number) > (cut[node] as number);
       place[i] = 2 * (place[i] as number) + (isSecond ? 1 : 0);
     }
   }
