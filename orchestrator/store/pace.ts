@@ -28,11 +28,16 @@ export class Pace {
     this.#parent = parent;
   }
 
+  /** True while the work needs no rest. */
+  get isLight(): boolean {
+    return this.#workedMs <= GRACE_MS;
+  }
+
   /** A stretch of work has ended: rest as long as it asks for, then begin the next. */
   async rest(): Promise<void> {
     const tookMs = performance.now() - this.#fromMs;
     this.#workedMs += tookMs;
-    if (this.#workedMs > GRACE_MS) {
+    if (!this.isLight) {
       const isBusy = computedMs(this.#parent) - this.#parentFromMs > BUSY_FRACTION * tookMs;
       if (isBusy) await sleep(Math.min(REST_PER_WORK * tookMs, REST_MS_MAX));
       this.#parentFromMs = computedMs(this.#parent);
@@ -46,7 +51,8 @@ export async function runPaced(pending: DuckDBPendingResult, pace = new Pace()):
   for (;;) {
     const state = nextTask(pending);
     if (state === DuckDBPendingResultState.RESULT_READY) return await pending.getResult();
-    if (state === DuckDBPendingResultState.NO_TASKS_AVAILABLE) await sleep(NO_TASK_MS);
+    // Another of the database's threads has the last task: of a light question the wait would be most of its time.
+    if (state === DuckDBPendingResultState.NO_TASKS_AVAILABLE && !pace.isLight) await sleep(NO_TASK_MS);
     else await setImmediate(); // a caller that gives up is heard
     await pace.rest();
   }
