@@ -110,7 +110,7 @@ export class AdmissionDesk {
   outlook(guest: ManagedGuest, request: AllocationRequest, nowMs: number, scale: ForecastScale): Forecast {
     const running = this.#running(guest).map(({ lease }) => ({
       workload: { tenant: lease.tenant, name: lease.workload, params: lease.params },
-      startedAtMs: lease.inPlaceAtMs ?? lease.startMs,
+      startedAtMs: Math.max(lease.inPlaceAtMs ?? 0, lease.startMs),
       before: lease.before,
     }));
     const before = guest.usageBefore(nowMs);
