@@ -4,7 +4,7 @@ import t from 'tap';
 import { LIBVIRT_ERROR } from '../../libvirt-adapter/libvirt.ts';
 import { MIB } from '../../orchestrator/core/profile.ts';
 import type { LeaseRecord } from '../../orchestrator/engine/lease-book.ts';
-import { guest, requestOf, World } from './world.ts';
+import { guest, POLICY, requestOf, World } from './world.ts';
 
 const never = new AbortController().signal;
 
@@ -128,6 +128,25 @@ t.test('a full host grants in part, then queues, then refuses', async (t) => {
   t.equal(world.engine.getLease(waiting.id).state, 'QUEUED', 'nobody overtakes the oldest of its priority');
   const { committed, capacity } = await world.engine.status();
   t.ok(committed.cpuMillicores <= capacity.cpuMillicores, 'promises stay within the capacity');
+});
+
+t.test('beyond what the host has, promises are kept to what guests may use together', async (t) => {
+  const overcommit = { cpu: 2, memory: 1 };
+  const world = await World.create([guest('a'), guest('b'), guest('c')], {
+    capacity: { ...POLICY.capacity, overcommit },
+  });
+  const a = await world.during(world.allocate({ guest: 'a', cpu: 3000 }));
+  t.equal(a.state, 'ACTIVE');
+  // Promised are 3000 + 3000 + 1000 of 12,000, but all three are sure to need or free to use theirs, and there are 6000.
+  const b = await world.allocate({ guest: 'b', cpu: 3000 });
+  t.equal(b.state, 'QUEUED');
+  t.match(
+    b.reason,
+    /short of cpu, with it the guests may come to use 7\.00 cores together, and there are 6\.00/,
+  );
+  await world.during(world.release(a.id));
+  await world.pass(3000);
+  t.equal(world.engine.getLease(b.id).state, 'ACTIVE', 'once the other has ended');
 });
 
 t.test('a lease ends when its time to live passes, and a renewal moves that', async (t) => {

@@ -2,10 +2,12 @@
 // fleets small enough to be worked by hand, and a seeded run of changes against a tail made anew.
 import t from 'tap';
 import { Random } from '../../models/train/random.ts';
+
 import { admit, type DemandBound } from '../../orchestrator/core/admit.ts';
 import { DemandHistory } from '../../orchestrator/core/demand-history.ts';
 import { JointTail } from '../../orchestrator/core/joint-tail.ts';
 import { type Entitlement, MIB } from '../../orchestrator/core/profile.ts';
+import { DemandBook } from '../../orchestrator/engine/demand-book.ts';
 
 const DAY_MS = 86_400_000;
 const HOUR_MS = 3_600_000;
@@ -101,4 +103,33 @@ t.test('admission keeps to both bounds and says which spoke', async (t) => {
   const promised = admit(capacity, committed, held, size(1500, 900 * MIB), size(1000, 700 * MIB), demand);
   t.match(promised.reason, /short of memory, 500 MiB of 1000 MiB are promised/);
   t.equal(admit(capacity, committed, held, size(2000, 100 * MIB), held, demand).kind, 'grant');
+});
+
+t.test('the book of demand counts what is seen, foreseen or unknown', async (t) => {
+  const sizes = new Map([
+    ['seen', { size: { cpuMillicores: 4000, memoryBytes: 400 * MIB } }],
+    ['unknown', { size: { cpuMillicores: 1000, memoryBytes: 100 * MIB } }],
+  ]);
+  const book = new DemandBook((guest) => sizes.get(guest));
+  for (const guest of sizes.keys()) book.touch(guest);
+  const nothing = { cpuMillicores: 0, memoryBytes: 0 };
+  t.equal(book.tailWith('new', nothing, nothing).cpuMillicores, 5000, 'nothing seen yet: all they may use');
+  for (let hour = 0; hour < 30 * 24; hour += 1) {
+    const usage = { cpuMillicores: 500, memoryBytes: 50 * MIB };
+    book.note({ guest: 'seen', atMs: hour * HOUR_MS, periodMs: HOUR_MS, cadence: 'full', usage, flags: [] });
+  }
+  const given = { cpuMillicores: 2000, memoryBytes: 200 * MIB };
+  // The unknown's 1000, the lease's 2000 of which 1500 is the median; of the other 500, or all of its 4000.
+  const { cpuMillicores, memoryBytes } = book.tailWith('new', given, {
+    cpuMillicores: 1500,
+    memoryBytes: 150 * MIB,
+  });
+  t.ok(
+    cpuMillicores > 6700 && cpuMillicores < 6900,
+    `${cpuMillicores}: 500 + 1000 + 1500 + 3500, and half of 500`,
+  );
+  t.ok(memoryBytes > 670 * MIB && memoryBytes < 690 * MIB);
+  sizes.delete('seen');
+  book.touch('seen');
+  t.equal(book.tailWith('new', nothing, nothing).cpuMillicores, 1000);
 });
