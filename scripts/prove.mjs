@@ -90,6 +90,11 @@ const PROOFS = [
     command: node(compiled('kernels/node-versions.test')),
     env: { FORESHADE_NODES: '22,24' },
   },
+  {
+    name: 'packing-small-hosts',
+    command: node(compiled('unit/backtest-packing.test')),
+    env: { FORESHADE_PACKING: '1' },
+  },
   { name: 'replay-day-twice', command: node(compiled('simulation/replay-day.test')) },
   { name: 'allocate-cost', command: node(compiled('bench/allocate.bench')), document: true },
   {

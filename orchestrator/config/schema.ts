@@ -140,7 +140,7 @@ export const CONFIG_SCHEMA = z.strictObject({
             'Memory that may be promised over what remains after the reserve.',
           ),
         },
-        'Overcommit ratios: capacity = (total - reserved) x ratio.',
+        'Overcommit ratios: capacity = (total - reserved) x ratio. Beyond 1, leases are also admitted only while the upper tail of what all guests use together fits total - reserved.',
       ),
       reserved: section(
         {
