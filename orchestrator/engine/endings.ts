@@ -7,6 +7,7 @@ import { executedBetween } from '../core/sample.ts';
 import type { Background } from './background.ts';
 import type { GuestBook } from './guest-book.ts';
 import type { GuestMoves } from './guest-moves.ts';
+import type { HostRoom } from './host-room.ts';
 import { decided, decisionOf, type LeaseBook, type LeaseRecord } from './lease-book.ts';
 import type { LeaseJournal } from './lease-journal.ts';
 import type { Log } from './log.ts';
@@ -34,6 +35,7 @@ export interface EndingsParts {
   readonly leases: LeaseBook;
   readonly journal: LeaseJournal;
   readonly moves: GuestMoves;
+  readonly room: HostRoom;
   readonly settling: Settling;
   readonly background: Background;
   /** A lease has ended: there may be room for those that wait. */
@@ -142,11 +144,27 @@ export class Endings {
     if (state === 'EXPIRED' && clock.nowMs() < leases.get(id).lease.expiresAtMs) return;
     const begun = this.#begun.get(id) ?? this.#begin(id, state, reason, report);
     this.#begun.set(id, begun);
-    guest.adjusted.clear();
+    this.#readjust(guest);
     await moves.reach(guest);
     this.#begun.delete(id);
     guest.quietSinceMs = clock.nowMs();
     await this.close(id, begun.state, begun.reason, [guest.write()]);
+  }
+
+  /**
+   * With a lease its adjustments end, and the others are back at what they were admitted, as far as the host has not
+   * promised to somebody else what the adjustments had freed.
+   */
+  #readjust(guest: ManagedGuest): void {
+    const { leases, room } = this.#parts;
+    const admitted = leases.admitted(guest.record.id);
+    const most = guest.adjusted.size > 0 && admitted.length > 0 ? room.roomFor(guest) : undefined;
+    guest.adjusted.clear();
+    if (most !== undefined) {
+      for (const field of ['cpuMillicores', 'memoryBytes'] as const)
+        if (guest.target(admitted)[field] > most[field]) guest.adjust(field, most[field], admitted);
+    }
+    room.touch(guest.record.id);
   }
 
   /** The lease is RELEASING from now on: others may be promised its room. */

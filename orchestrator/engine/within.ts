@@ -5,6 +5,7 @@
 export async function within<T>(ms: number, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const abort = new AbortController();
   const timer = setTimeout(() => abort.abort(), ms);
+  timer.unref();
   try {
     return await work(abort.signal);
   } finally {

@@ -27,6 +27,12 @@ export class MemoryLedger implements LeaseLedger {
     return stored && { key, value: JSON.parse(stored.text), version: stored.version };
   }
 
+  /** What a power loss would leave under a key now. */
+  durable(key: string): unknown {
+    const stored = this.#durable.get(key);
+    return stored && JSON.parse(stored.text);
+  }
+
   range(prefix: string): LedgerEntry[] {
     const keys = [...this.#visible.keys()].filter((key) => key.startsWith(prefix)).sort();
     return keys.map((key) => this.get(key)).filter((entry) => entry !== undefined);
