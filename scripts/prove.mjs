@@ -51,6 +51,16 @@ const PROOFS = [
     env: { FORESHADE_SEEDS: '300' },
   },
   {
+    name: 'simulated-seeds-10000',
+    command: node(compiled('simulation/simulator.test')),
+    env: { FORESHADE_SEEDS: '10000' },
+  },
+  {
+    name: 'simulated-fleet-50',
+    command: node(compiled('simulation/simulator.test')),
+    env: { FORESHADE_SEEDS: '1', FORESHADE_FLEETS: '50' },
+  },
+  {
     name: 'calibration',
     command: node(compiled('unit/calibration.test')),
     env: { FORESHADE_GUESTS: '1' },
