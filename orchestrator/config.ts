@@ -4,7 +4,7 @@ import type { z } from 'zod';
 import { type CamelTree, frozenCamel } from './config/camel.ts';
 import { CROSS_RULES } from './config/rules.ts';
 import { CONFIG_SCHEMA } from './config/schema.ts';
-import { SCHEMA_ENTRIES, SCHEMA_KEYS } from './config/walk.ts';
+import { SCHEMA_ENTRIES, SCHEMA_KEYS, schemaPath } from './config/walk.ts';
 
 export { configurationMarkdown, defaultConfigText } from './config/document.ts';
 
@@ -87,7 +87,12 @@ function schemaProblems(issues: readonly z.core.$ZodIssue[], raw: unknown): Conf
       }
       continue;
     }
-    const rule = SCHEMA_KEYS.get(at)?.rule ?? 'a section ([...])';
+    const known = SCHEMA_KEYS.get(schemaPath(at))?.rule;
+    if (known === undefined && (issue.code === 'custom' || issue.code === 'invalid_key')) {
+      problems.set(at, issue.message);
+      continue;
+    }
+    const rule = known ?? 'a section ([...])';
     problems.set(at, `must be ${rule}; got ${shown(valueAt(raw, at))}`);
   }
   return [...problems].map(([path, rule]) => ({ path, rule }));
@@ -115,7 +120,8 @@ function shown(value: unknown): string {
   return text.length > VALUE_CHARS_MAX ? `${text.slice(0, VALUE_CHARS_MAX)}…` : text;
 }
 
-function suggestion(path: string): string {
+function suggestion(written: string): string {
+  const path = schemaPath(written);
   const cut = path.lastIndexOf('.') + 1;
   const siblings = SCHEMA_ENTRIES.map((entry) => entry.path).filter(
     (known) => known.lastIndexOf('.') + 1 === cut && known.startsWith(path.slice(0, cut)),

@@ -1,6 +1,8 @@
 import type { Config } from './config.ts';
 import type { AdjustPolicy } from './core/adjust.ts';
+import type { Room } from './core/admit.ts';
 import { MIB } from './core/profile.ts';
+import { NO_ROOM, type TenantPolicy, type TenantsPolicy } from './core/tenant.ts';
 import type { EnginePolicy } from './engine/policy.ts';
 
 /** The operator's configuration in the engine's terms. */
@@ -30,8 +32,50 @@ export function enginePolicy(config: Config): EnginePolicy {
       rateLimitRunsMin: engine.rateLimitRunsMin,
     },
     adjust: { cpu: adjust(cpu), memory: adjust(memory), disk: adjust(disk), net: adjust(net) },
+    tenants: tenantsPolicy(config),
+    delayLimitFraction: engine.delayLimitFraction,
+    queueAgeingMs: engine.queueAgeingS * 1000,
     tickMs: engine.tickMs,
     queueMax: engine.queueMax,
     actuationTimeoutMs: engine.actuationTimeoutMs,
+  };
+}
+
+/** The table that speaks for tenants without one. */
+const DEFAULT_TENANT = 'default';
+
+function tenantsPolicy({ engine, tenants }: Config): TenantsPolicy {
+  const policyOf = (tenant: Partial<Config['tenants'][number]>): TenantPolicy => {
+    const { cpu = engine.headroomFraction.cpu, memory = engine.headroomFraction.memory } =
+      tenant.headroomFraction === undefined
+        ? {}
+        : { cpu: tenant.headroomFraction, memory: tenant.headroomFraction };
+    const { level } = tenant;
+    return {
+      weight: tenant.weight ?? 1,
+      quota: roomOf(tenant.quota, Number.POSITIVE_INFINITY),
+      guaranteed: roomOf(tenant.guaranteed, 0),
+      needs: {
+        levels:
+          level === undefined ? engine.quantile : { low: level, normal: level, high: level, critical: level },
+        headroomFraction: { ...engine.headroomFraction, cpu, memory },
+        rateLimitRunsMin: engine.rateLimitRunsMin,
+      },
+      cooldownMs: tenant.cooldownMs ?? engine.cooldownMs,
+      shadow: tenant.shadow ?? false,
+    };
+  };
+  const named = tenants.filter(({ name }) => name !== DEFAULT_TENANT);
+  const fallback = policyOf(tenants.find(({ name }) => name === DEFAULT_TENANT) ?? {});
+  return {
+    named: new Map(named.map((tenant) => [tenant.name, policyOf(tenant)])),
+    fallback: { ...fallback, guaranteed: NO_ROOM },
+  };
+}
+
+function roomOf(room: Partial<Config['tenants'][number]['quota']> | undefined, absent: number): Room {
+  return {
+    cpuMillicores: room?.cpuMillicores ?? absent,
+    memoryBytes: room?.memoryMib === undefined ? absent : room.memoryMib * MIB,
   };
 }

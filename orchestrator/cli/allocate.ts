@@ -17,6 +17,7 @@ interface AllocateOptions extends ClientOptions {
   readonly tenant?: string;
   readonly ttl?: number;
   readonly start?: number;
+  readonly latestStart?: number;
   readonly duration?: number;
   readonly queue: boolean;
   readonly validateOnly?: boolean;
@@ -55,6 +56,11 @@ export function allocateCommand(io: Io): Command {
     .option('--start <time>', 'when the work starts: ISO 8601, or +30s from now (default: now)', (text) =>
       parseTimeMs(text, Date.now()),
     )
+    .option(
+      '--latest-start <time>',
+      'give up when it still waits for room then: ISO 8601, or +5m from now',
+      (text) => parseTimeMs(text, Date.now()),
+    )
     .option('--no-queue', 'fail when there is no room now')
     .option('--validate-only', 'do everything but change anything')
     .option('--request-id <id>', 'key for a safe repeat (default: a new one)');
@@ -77,6 +83,7 @@ Examples:
         params: { ...options.param },
         priority: WIRE_PRIORITY[options.priority],
         startMs: options.start,
+        latestStartMs: options.latestStart,
         durationMs: options.duration,
         ttlMs: options.ttl,
         noQueue: !options.queue,

@@ -26,6 +26,7 @@ export function leaseDocument(lease: Lease) {
     reason: lease.reason,
     requested_at_ms: lease.requestedAtMs,
     start_ms: lease.startMs,
+    latest_start_ms: lease.latestStartMs,
     ttl_ms: lease.ttlMs,
     expires_at_ms: lease.expiresAtMs,
     predicted: lease.predicted && {
@@ -134,6 +135,18 @@ export function statusDocument(status: Status) {
     guests: status.guests,
     adopted: status.adopted,
     leases: status.leases,
+    tenants: status.tenants.map((tenant) => ({
+      name: tenant.name,
+      listed: tenant.listed,
+      weight: tenant.weight,
+      shadow: tenant.shadow,
+      quota: profileDocument(tenant.quota),
+      guaranteed: profileDocument(tenant.guaranteed),
+      held: profileDocument(tenant.held),
+      share: tenant.share,
+      leases: tenant.leases,
+      queued: tenant.queued,
+    })),
     record: status.record && {
       state: status.record.state,
       reason: status.record.reason || undefined,

@@ -18,6 +18,7 @@ const ADVICE: Readonly<Record<ErrorCode | ShadowErrorCode, string>> = {
   LEASE_ENDED: 'Ask for a new lease: foreshade allocate',
   REQUEST_ID_REUSED: 'Use a new --request-id, or repeat the first request unchanged.',
   CAPACITY_EXHAUSTED: 'Wait for leases to end, or leave --no-queue away to wait in the queue.',
+  QUOTA_EXHAUSTED: "Wait for the tenant's leases to end, or raise its quota in the configuration.",
   QUEUE_FULL: 'Repeat later, or raise engine.queue_max.',
   NOT_SUPPORTED: 'See what this guest can do: foreshade guest show GUEST',
   ACTUATION_REFUSED: "See the decisions: foreshade lease explain LEASE; the hypervisor's log has its side.",

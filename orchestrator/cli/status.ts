@@ -1,11 +1,11 @@
 import { Command } from 'commander';
-import type { RecordStatus, Status } from '../../proto/gen/foreshade/v1/admin.ts';
+import type { RecordStatus, Status, Tenant } from '../../proto/gen/foreshade/v1/admin.ts';
 import type { ResourceProfile } from '../../proto/gen/foreshade/v1/resources.ts';
 import { modeName, statusDocument } from './documents.ts';
 import { type Io, printAnswer } from './io.ts';
 import { addClientOptions, type ClientOptions, withClient } from './options.ts';
 import { cores, size } from './quantities.ts';
-import { facts } from './table.ts';
+import { facts, table } from './table.ts';
 
 /** `foreshade status`: the host in one look. */
 export function statusCommand(io: Io): Command {
@@ -20,7 +20,7 @@ export function statusCommand(io: Io): Command {
 
 function statusText(status: Status): string {
   const leases = Object.entries(status.leases).filter(([, count]) => count > 0);
-  return facts([
+  const host = facts([
     ['host', `${status.host} (Foreshade ${status.version})`],
     ['mode', modeName(status.mode)],
     ['hypervisor', status.hypervisorAvailable ? 'available' : 'NOT AVAILABLE'],
@@ -32,6 +32,22 @@ function statusText(status: Status): string {
     ['record', recordText(status.record)],
     ['leases', leases.length === 0 ? 'none' : leases.map(([state, count]) => `${count} ${state}`).join(', ')],
   ]);
+  return status.tenants.length === 0 ? host : `${host}\n\n${tenantsTable(status.tenants)}`;
+}
+
+function tenantsTable(tenants: readonly Tenant[]): string {
+  const rows = tenants.map((tenant) => [
+    tenant.name || '(none)',
+    String(tenant.weight),
+    ((tenant.share ?? 0) * 100).toFixed(1),
+    room(tenant.held),
+    room(tenant.guaranteed),
+    room(tenant.quota),
+    `${tenant.leases ?? 0}`,
+    `${tenant.queued ?? 0}`,
+  ]);
+  const head = ['tenant', 'weight', 'share %', 'held', 'guaranteed', 'quota', 'leases', 'queued'];
+  return table(head, rows, { right: [1, 2, 6, 7] });
 }
 
 /** One word while all is well; otherwise why it is not, and what was lost. */

@@ -1,6 +1,6 @@
 import { stringify } from 'smol-toml';
 import { CROSS_RULES } from './rules.ts';
-import { SCHEMA_ENTRIES, type SchemaEntry } from './walk.ts';
+import { isUnderAnyName, SCHEMA_ENTRIES, type SchemaEntry } from './walk.ts';
 
 const tomlValue = (value: unknown): string =>
   stringify({ value })
@@ -13,15 +13,20 @@ function keyLines({
   description,
   key,
 }: SchemaEntry & { key: NonNullable<SchemaEntry['key']> }): string {
-  const line =
-    key.fallback === undefined ? `# ${lastName(path)} =` : `${lastName(path)} = ${tomlValue(key.fallback)}`;
+  const line = isUnderAnyName(path)
+    ? `# ${lastName(path)} = ${key.fallback === undefined ? '' : tomlValue(key.fallback)}`.trimEnd()
+    : key.fallback === undefined
+      ? `# ${lastName(path)} =`
+      : `${lastName(path)} = ${tomlValue(key.fallback)}`;
   return `# ${description}\n# Must be ${key.rule}.\n${line}\n`;
 }
 
 /** A configuration file with every key at its default and what it means above it. Optional keys are commented out. */
 export function defaultConfigText(): string {
   return SCHEMA_ENTRIES.map((entry) =>
-    entry.key ? keyLines({ ...entry, key: entry.key }) : `# ${entry.description}\n[${entry.path}]\n`,
+    entry.key
+      ? keyLines({ ...entry, key: entry.key })
+      : `# ${entry.description}\n${isUnderAnyName(entry.path) ? '# ' : ''}[${entry.path}]\n`,
   ).join('\n');
 }
 

@@ -112,6 +112,49 @@ function section<S extends z.ZodRawShape>(shape: S, description: string) {
     .meta({ description });
 }
 
+/** Name of a tenant in the configuration. */
+const TENANT_NAME = /^[^.\s][^.]{0,255}$/;
+/** Tenants of one host: each admission adds up their guaranteed parts. */
+const TENANTS_MAX = 256;
+/** A key under which the schema stands for every name of a table. */
+export const ANY_NAME = 'NAME';
+
+/** Tables of one form under names of the operator's; read as a list whose items carry their `name`. */
+function named<T extends z.ZodObject>(table: T) {
+  const rule = `at most ${TENANTS_MAX} tables, each under a name of 1 to 256 characters without dots`;
+  const name = z.string().regex(TENANT_NAME, { error: rule });
+  return z
+    .record(name, table, { error: rule })
+    .refine((tables) => Object.keys(tables).length <= TENANTS_MAX, { error: rule })
+    .prefault({} as never)
+    .transform((tables) =>
+      Object.entries(tables).map(([of, one]) => ({ name: of, ...(one as z.output<T>) })),
+    );
+}
+
+/** A part of the host, above guests' baselines. */
+function roomSection(description: string, whole_: { cpu: string; memory: string }) {
+  return section(
+    {
+      cpu_millicores: optional(whole(0, 1_000_000), whole_.cpu),
+      memory_mib: optional(whole(0, 16_777_216), whole_.memory),
+    },
+    description,
+  );
+}
+
+interface RoomTable {
+  readonly cpu_millicores?: number | undefined;
+  readonly memory_mib?: number | undefined;
+}
+
+function guaranteeFits(quota: RoomTable, guaranteed: RoomTable): boolean {
+  const fits = (part = 0, cap = Number.POSITIVE_INFINITY): boolean => part <= cap;
+  return (
+    fits(guaranteed.cpu_millicores, quota.cpu_millicores) && fits(guaranteed.memory_mib, quota.memory_mib)
+  );
+}
+
 /** The whole configuration as it is written: TOML, snake_case, units in the names. */
 export const CONFIG_SCHEMA = z.strictObject({
   state_dir: key(
@@ -253,6 +296,16 @@ export const CONFIG_SCHEMA = z.strictObject({
         'Quiet time after a change before a guest is shrunk again.',
       ),
       queue_max: key(whole(0, 100_000), 256, 'Requests that may wait for room; more are refused.'),
+      queue_ageing_s: key(
+        whole(1, 604_800),
+        300,
+        'Waiting time after which a request counts as one priority higher, and again: nobody starves.',
+      ),
+      delay_limit_fraction: key(
+        decimal(0.01, 1),
+        0.1,
+        'vCPU delay of a guest within its promise beyond which a neighbour that bursts is brought back, as a fraction of time.',
+      ),
       actuation_timeout_ms: key(
         whole(500, 600_000),
         15_000,
@@ -265,6 +318,47 @@ export const CONFIG_SCHEMA = z.strictObject({
       ),
     },
     'How much is given, and how it moves.',
+  ),
+  tenants: named(
+    z
+      .strictObject({
+        weight: key(
+          decimal(0.01, 1000),
+          1,
+          'Its say where tenants compete for room: at 2 it is due twice what one at 1 is.',
+        ),
+        shadow: key(flag(), false, 'Its requests are forecast and recorded, and nothing is moved for them.'),
+        level: optional(
+          decimal(QUANTILE_MIN, QUANTILE_MAX),
+          'Quantile of the forecast that its requests are given at least and at most, whatever their priority. Absent: by priority, `engine.quantile`.',
+        ),
+        headroom_fraction: optional(
+          decimal(0, 2),
+          'CPU and memory kept above demand, as a fraction of it. Absent: `engine.headroom_fraction`.',
+        ),
+        cooldown_ms: optional(
+          whole(0, 3_600_000),
+          'Quiet time after a change before room is reclaimed from its leases. Absent: `engine.cooldown_ms`.',
+        ),
+        quota: roomSection("The most its leases may be promised together, above guests' baselines.", {
+          cpu: 'Absent: no cap.',
+          memory: 'Absent: no cap.',
+        }),
+        guaranteed: roomSection(
+          'What is always kept available to it; what it holds above is its burst part.',
+          {
+            cpu: 'At most the quota. Absent: nothing.',
+            memory: 'At most the quota. Absent: nothing.',
+          },
+        ),
+      })
+      .refine(({ quota, guaranteed }) => guaranteeFits(quota, guaranteed), {
+        error: 'the guaranteed part must not exceed the quota',
+      })
+      .meta({
+        description:
+          'One tenant. One without a table is as `default`, a tenant of its own; the default has no guaranteed part.',
+      }),
   ),
   telemetry: section(
     {

@@ -1,3 +1,4 @@
+import type { Room } from './admit.ts';
 import type { Forecast, ForecastScale, Track } from './forecast.ts';
 import type { AdoptedGuest, GuestFacts, HostFacts, Mode } from './guest.ts';
 import type { LeadTimes } from './lead-time.ts';
@@ -45,6 +46,26 @@ export interface HostStatus {
   readonly guests: number;
   readonly adopted: number;
   readonly leases: Readonly<Partial<Record<LeaseState, number>>>;
+  readonly tenants: readonly TenantStatus[];
+}
+
+/** One tenant's part of the host. Rooms are above guests' baselines. */
+export interface TenantStatus {
+  readonly name: string;
+  /** False: it is not in the configuration and has the default's policy. */
+  readonly listed: boolean;
+  readonly weight: number;
+  /** Nothing is moved for it. */
+  readonly shadow: boolean;
+  /** Infinite where there is no cap. */
+  readonly quota: Room;
+  readonly guaranteed: Room;
+  readonly held: Room;
+  /** Dominant share of the capacity over the weight. */
+  readonly share: number;
+  /** Open leases that do not wait. */
+  readonly leases: number;
+  readonly queued: number;
 }
 
 /** A sample, and what the guest's own course then foresees. */

@@ -10,6 +10,7 @@ export const ERROR_CODES = [
   'LEASE_ENDED', //              the lease is RELEASED, EXPIRED or REJECTED; it cannot be renewed
   'REQUEST_ID_REUSED', //        the same request_id came with another body
   'CAPACITY_EXHAUSTED', //       the host has no room within its overcommit ratio, and the caller would not wait
+  'QUOTA_EXHAUSTED', //          the tenant's quota has no room, and the caller would not wait or waiting would not help
   'QUEUE_FULL', //               the queue is at its bound
   'NOT_SUPPORTED', //            this guest or host cannot do it (no agent, no tap, unplug unsafe)
   'ACTUATION_REFUSED', //        the hypervisor or the guest said no
@@ -25,6 +26,7 @@ export type ErrorCode = (typeof ERROR_CODES)[number];
 const RETRYABLE: ReadonlySet<ErrorCode> = new Set([
   'GUEST_BUSY',
   'CAPACITY_EXHAUSTED',
+  'QUOTA_EXHAUSTED',
   'QUEUE_FULL',
   'HYPERVISOR_UNAVAILABLE',
   'STATE_CONFLICT',

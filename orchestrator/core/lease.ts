@@ -91,6 +91,8 @@ export interface Lease {
   readonly requestedAtMs: number;
   /** When the work is to start. */
   readonly startMs: number;
+  /** As requested: one that still waits then is REJECTED. */
+  readonly latestStartMs?: number;
   readonly ttlMs: number;
   readonly expiresAtMs: number;
   readonly predicted: PredictedNeed;

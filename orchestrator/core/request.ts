@@ -25,6 +25,8 @@ export interface AllocationRequest {
   readonly priority: Priority;
   /** When the work starts, ms since epoch; absent: as soon as its resources are in place. */
   readonly startMs?: number;
+  /** When the work must have started, ms since epoch, or need not at all; absent: it waits for as long as its lease lives. */
+  readonly latestStartMs?: number;
   /** Client's own estimate; absent: the forecast's. */
   readonly durationMs?: number;
   /** Time to live of the lease after its start; renewed by the client. */

@@ -1,17 +1,18 @@
-import { type Admission, admit } from '../core/admit.ts';
 import { AllocatorError } from '../core/errors.ts';
 import type { Forecast, ForecastQuery, ForecastScale } from '../core/forecast.ts';
-import type { Lease, LeaseState } from '../core/lease.ts';
+import type { Lease } from '../core/lease.ts';
 import { predictedNeed } from '../core/needs.ts';
 import { type Plan, planOf } from '../core/plan.ts';
 import type { Forecaster } from '../core/ports.ts';
-import type { Entitlement } from '../core/profile.ts';
+import type { Take } from '../core/reclaim.ts';
 import type { AllocationRequest } from '../core/request.ts';
+import type { Fit, Fitting, Wish } from './fitting.ts';
 import type { HostRoom } from './host-room.ts';
-import { decisionOf, type LeaseBook, type LeaseRecord } from './lease-book.ts';
+import { decided, decisionOf, type LeaseBook, type LeaseRecord } from './lease-book.ts';
 import type { ManagedGuest } from './managed-guest.ts';
 import type { EnginePolicy } from './policy.ts';
-import { expectedWaitMs, placeInQueue } from './queue-outlook.ts';
+import type { Aspirant, QueueOutlook } from './queue-outlook.ts';
+import type { Tenancy } from './tenancy.ts';
 
 /** A start nearer than this is now: one tick could not tell it from now. */
 const SCHEDULE_AHEAD_MS = 1_000;
@@ -19,11 +20,21 @@ const SCHEDULE_AHEAD_MS = 1_000;
 /** What leases are planned by. */
 const PLANNED: ForecastScale = { axis: 'seconds', track: 'short' };
 
+/** A lease about to be entered or begun. */
+export interface Draft {
+  readonly record: LeaseRecord;
+  /** What other leases give up for it. */
+  readonly takes: readonly Take[];
+}
+
 /** Turns requests into leases: what a request needs, whether the host holds it, and in which state it enters. Changes nothing. */
 export class AdmissionDesk {
   readonly #forecaster: Forecaster;
   readonly #leases: LeaseBook;
   readonly #room: HostRoom;
+  readonly #tenancy: Tenancy;
+  readonly #fitting: Fitting;
+  readonly #outlook: QueueOutlook;
   readonly #policy: EnginePolicy;
   readonly #newId: () => string;
 
@@ -31,12 +42,18 @@ export class AdmissionDesk {
     forecaster: Forecaster;
     leases: LeaseBook;
     room: HostRoom;
+    tenancy: Tenancy;
+    fitting: Fitting;
+    outlook: QueueOutlook;
     policy: EnginePolicy;
     newId: () => string;
   }) {
     this.#forecaster = parts.forecaster;
     this.#leases = parts.leases;
     this.#room = parts.room;
+    this.#tenancy = parts.tenancy;
+    this.#fitting = parts.fitting;
+    this.#outlook = parts.outlook;
     this.#policy = parts.policy;
     this.#newId = parts.newId;
   }
@@ -48,7 +65,8 @@ export class AdmissionDesk {
     const before = first?.lease.before ?? guest.usageBefore(nowMs);
     const forecast = this.#forecaster.forecast({ ...queryOf(guest, request, nowMs, PLANNED), before });
     const { baseline } = guest.record;
-    const plan = planOf(forecast, request.priority, baseline.entitlement, guest.facts, this.#policy.needs);
+    const { needs } = this.#tenancy.policy(request.tenant);
+    const plan = planOf(forecast, request.priority, baseline.entitlement, guest.facts, needs);
     const short = plan.ceilingShort;
     const field = short === 'memory' ? 'memoryBytes' : 'cpuMillicores';
     if (short !== undefined && guest.facts.ceiling[field] <= baseline.entitlement[field]) {
@@ -62,48 +80,56 @@ export class AdmissionDesk {
   }
 
   /**
-   * The lease a request would get now, QUEUED, SCHEDULED or PREPARING.
-   * @throws {AllocatorError} CEILING_TOO_LOW, CAPACITY_EXHAUSTED, QUEUE_FULL, HYPERVISOR_UNAVAILABLE
+   * The lease a request would get now, QUEUED, SCHEDULED or PREPARING, and what others are to give up for it.
+   * @throws {AllocatorError} CEILING_TOO_LOW, CAPACITY_EXHAUSTED, QUOTA_EXHAUSTED, QUEUE_FULL, HYPERVISOR_UNAVAILABLE
    */
-  draft(guest: ManagedGuest, request: AllocationRequest, bodyHash: string, nowMs: number): LeaseRecord {
+  draft(guest: ManagedGuest, request: AllocationRequest, bodyHash: string, nowMs: number): Draft {
     const plan = this.plan(guest, request, nowMs);
-    const admission = this.#admit(guest, plan.requested, plan.least);
+    const { requested, least } = plan;
     const startMs = Math.max(request.startMs ?? nowMs, nowMs);
-    const state = this.#entryState(request, plan, admission, startMs, nowMs);
-    const lease = this.#lease(request, guest, plan, admission.reason, { state, startMs, nowMs });
-    const admitted =
-      admission.kind === 'no-room'
-        ? plan.requested
-        : this.#share(guest, plan.requested, admission.entitlement);
+    const newcomer = { lease: this.#lease(request, guest, plan, { startMs, nowMs }), least };
+    const fit = this.#inTurn(guest, newcomer, nowMs, this.#fit(guest, { ...request, requested, least }));
+    const lease = this.#entered(newcomer, fit, request.noQueue, nowMs, plan.ceilingShort);
     const decision = decisionOf(lease, {
       atMs: nowMs,
       action: 'admit',
-      rule: admission.kind,
+      rule: fit.kind,
       inputs: {
-        requestedMillicores: plan.requested.cpuMillicores,
-        requestedMemoryBytes: plan.requested.memoryBytes,
+        requestedMillicores: requested.cpuMillicores,
+        requestedMemoryBytes: requested.memoryBytes,
         committedMillicores: Math.round(this.#room.committed().cpuMillicores),
+        tenantShare: Math.round(this.#tenancy.share(lease.tenant) * 1000) / 1000,
         forecast: plan.forecast.reason,
       },
-      outcome: admission.reason,
+      outcome: fit.reason,
     });
-    return { lease, admitted, least: plan.least, bodyHash, censored: [], decisions: [decision] };
+    const admitted = fit.kind === 'no-room' ? requested : fit.admitted;
+    const record = { lease, admitted, least, bodyHash, censored: [], decisions: [decision] };
+    return { record, takes: fit.kind === 'no-room' ? [] : fit.takes };
   }
 
-  /** A lease that waited, as it goes on: it begins now, or is SCHEDULED; undefined while there is no room for it. */
-  afterWaiting(record: LeaseRecord, guest: ManagedGuest, nowMs: number): LeaseRecord | undefined {
+  /** A lease that waited, as it goes on: it begins now, or is SCHEDULED; or what it still waits for. */
+  afterWaiting(record: LeaseRecord, guest: ManagedGuest, nowMs: number): Draft | 'quota' | 'host' {
     const { queue: _, ...waiting } = record.lease;
-    const { requested, ttlMs } = waiting;
-    const admission = this.#fit(guest, requested, record.least);
-    if (admission.kind === 'no-room') return undefined;
+    const fit = this.#fit(guest, { ...waiting, least: record.least });
+    if (fit.kind === 'no-room') return fit.waitsFor;
     const startMs = Math.max(waiting.startMs, nowMs);
     const state = stateBefore(startMs, nowMs);
-    const reason = `${admission.reason}, after waiting`;
-    return {
-      ...record,
-      lease: { ...waiting, state, startMs, expiresAtMs: startMs + ttlMs, reason },
-      admitted: this.#share(guest, requested, admission.entitlement),
-    };
+    const reason = `${fit.reason}, after waiting`;
+    const lease = { ...waiting, state, startMs, expiresAtMs: startMs + waiting.ttlMs, reason };
+    const decision = decisionOf(lease, {
+      atMs: nowMs,
+      action: 'admit',
+      rule: fit.kind,
+      inputs: { waitedMs: nowMs - lease.requestedAtMs },
+      outcome: reason,
+    });
+    return { record: decided({ ...record, lease, admitted: fit.admitted }, decision), takes: fit.takes };
+  }
+
+  /** True when a lease that waits is owed its room whoever else waits: it is within what is guaranteed to its tenant. */
+  isGuaranteed({ lease, least }: LeaseRecord, guest: ManagedGuest): boolean {
+    return this.#fitting.isGuaranteed(guest, { ...lease, least });
   }
 
   /** What the guest will use with the request, or without one when its workload is empty, and with those that run on it. */
@@ -125,49 +151,47 @@ export class AdmissionDesk {
     return inPlace.sort((a, b) => (a.lease.inPlaceAtMs ?? 0) - (b.lease.inPlaceAtMs ?? 0));
   }
 
-  /** In shadow and advise nothing is touched, so nothing need fit. */
-  #admit(guest: ManagedGuest, requested: Entitlement, least: Entitlement): Admission {
-    const { mode } = guest.record;
-    if (mode === 'enforce') return this.#fit(guest, requested, least);
-    const reason = `mode ${mode}: a recommendation, nothing is changed`;
-    return { kind: 'grant', entitlement: requested, reason };
+  /** Where nothing is moved, nothing need fit. */
+  #fit(guest: ManagedGuest, wish: Wish): Fit {
+    const { mode, baseline } = guest.record;
+    const still = { kind: 'grant', takes: [] } as const;
+    if (mode !== 'enforce') {
+      const reason = `mode ${mode}: a recommendation, nothing is changed`;
+      return { ...still, admitted: wish.requested, reason };
+    }
+    if (this.#tenancy.policy(wish.tenant).shadow) {
+      const reason = 'the tenant is in shadow: recorded, nothing is changed';
+      return { ...still, admitted: baseline.entitlement, reason };
+    }
+    return this.#fitting.fit(guest, wish);
   }
 
-  #fit(guest: ManagedGuest, requested: Entitlement, least: Entitlement): Admission {
-    const { id } = guest.record;
-    const others = this.#leases.promised(id);
-    const median = guest.target([...this.#leases.promisedLeast(id), least]);
-    return admit(
-      this.#room.capacity(),
-      this.#room.committed(),
-      guest.target(others),
-      guest.target([...others, requested]),
-      guest.target([...others, least]),
-      this.#room.demandBound(id, median),
-    );
+  /** A newcomer that fits takes its place behind those that wait for the host and whose turn comes before. */
+  #inTurn(guest: ManagedGuest, newcomer: Aspirant, nowMs: number, fit: Fit): Fit {
+    if (fit.kind === 'no-room' || guest.record.mode !== 'enforce' || this.#leases.queued().length === 0)
+      return fit;
+    const { lease, least } = newcomer;
+    if (this.#fitting.isGuaranteed(guest, { ...lease, least })) return fit;
+    const first = this.#outlook.next(nowMs, newcomer, (one) => this.#waitsForHost(one));
+    if (first.lease.id === lease.id) return fit;
+    return {
+      kind: 'no-room',
+      waitsFor: 'host',
+      reason: 'there is room, and others wait whose turn comes before',
+    };
   }
 
-  /** Admission speaks of the guest's total; a lease keeps its own share of it, never more than it asked. */
-  #share(guest: ManagedGuest, requested: Entitlement, total: Entitlement): Entitlement {
-    const before = guest.target(this.#leases.promised(guest.record.id));
-    const { entitlement: baseline } = guest.record.baseline;
-    const share = (field: 'cpuMillicores' | 'memoryBytes'): number =>
-      Math.min(requested[field], Math.max(baseline[field], baseline[field] + total[field] - before[field]));
-    return { ...requested, cpuMillicores: share('cpuMillicores'), memoryBytes: share('memoryBytes') };
+  #waitsForHost({ lease, least }: Aspirant): boolean {
+    return this.#fitting.isWithinQuota(lease, least);
   }
 
   #lease(
     request: AllocationRequest,
     guest: ManagedGuest,
     plan: Plan,
-    admitted: string,
-    { state, startMs, nowMs }: { state: LeaseState; startMs: number; nowMs: number },
+    { startMs, nowMs }: { startMs: number; nowMs: number },
   ): Lease {
-    const { requestId, tenant, workload, params, priority, ttlMs } = request;
-    const short = plan.ceilingShort;
-    const queued = (): Pick<Lease, 'queue'> => ({
-      queue: placeInQueue(this.#leases, priority, nowMs, this.#policy.tickMs),
-    });
+    const { requestId, tenant, workload, params, priority, ttlMs, latestStartMs } = request;
     return {
       id: this.#newId(),
       requestId,
@@ -177,10 +201,11 @@ export class AdmissionDesk {
       guestName: guest.record.name,
       params,
       priority,
-      state,
-      reason: short === undefined ? admitted : `${admitted}; the guest's ceiling is short of ${short}`,
+      state: 'QUEUED',
+      reason: '',
       requestedAtMs: nowMs,
       startMs,
+      ...(latestStartMs === undefined ? {} : { latestStartMs }),
       ttlMs,
       expiresAtMs: startMs + ttlMs,
       predicted: predictedNeed(plan.forecast),
@@ -188,21 +213,24 @@ export class AdmissionDesk {
       before: guest.usageBefore(nowMs),
       used: {},
       adjustments: [],
-      ...(state === 'QUEUED' ? queued() : {}),
     };
   }
 
-  #entryState(
-    request: AllocationRequest,
-    plan: Plan,
-    admission: Admission,
-    startMs: number,
+  /** The lease in the state in which it enters. */
+  #entered(
+    { lease, least }: Aspirant,
+    fit: Fit,
+    noQueue: boolean,
     nowMs: number,
-  ): LeaseState {
-    if (admission.kind !== 'no-room') return stateBefore(startMs, nowMs);
-    const retryAfterMs = expectedWaitMs(this.#leases, nowMs, this.#policy.tickMs);
-    if (request.noQueue) throw new AllocatorError('CAPACITY_EXHAUSTED', admission.reason, { retryAfterMs });
-    this.#assertFitsEmptyHost(plan.least);
+    short: Plan['ceilingShort'],
+  ): Lease {
+    const reason =
+      short === undefined ? fit.reason : `${fit.reason}; the guest's ceiling is short of ${short}`;
+    if (fit.kind !== 'no-room') return { ...lease, reason, state: stateBefore(lease.startMs, nowMs) };
+    const queue = this.#outlook.places(nowMs, { lease, least }).get(lease.id);
+    const retryAfterMs = queue?.expectedWaitMs ?? this.#policy.tickMs;
+    if (noQueue) throw noRoomFor(lease, fit, { retryAfterMs });
+    this.#fitting.assertEverFits(lease, least);
     const waiting = this.#leases.queued().length;
     const { queueMax } = this.#policy;
     if (waiting >= queueMax) {
@@ -212,18 +240,19 @@ export class AdmissionDesk {
         { queueMax, retryAfterMs },
       );
     }
-    return 'QUEUED';
+    return { ...lease, reason, ...(queue === undefined ? {} : { queue }) };
   }
+}
 
-  #assertFitsEmptyHost(least: Entitlement): void {
-    const capacity = this.#room.capacity();
-    if (least.cpuMillicores <= capacity.cpuMillicores && least.memoryBytes <= capacity.memoryBytes) return;
-    throw new AllocatorError(
-      'CAPACITY_EXHAUSTED',
-      'The median need is larger than the whole host: waiting would not help',
-      { leastMillicores: least.cpuMillicores, leastMemoryBytes: least.memoryBytes },
-    );
-  }
+/** Refusal of a request that would not wait. */
+function noRoomFor(
+  { tenant }: Lease,
+  { waitsFor, reason }: Extract<Fit, { kind: 'no-room' }>,
+  detail: Record<string, number>,
+): AllocatorError {
+  return waitsFor === 'quota'
+    ? new AllocatorError('QUOTA_EXHAUSTED', reason, { ...detail, tenant })
+    : new AllocatorError('CAPACITY_EXHAUSTED', reason, detail);
 }
 
 function queryOf(

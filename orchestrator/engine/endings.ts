@@ -109,10 +109,15 @@ export class Endings {
     await Promise.all(open.map(({ lease }) => this.end(lease.id, 'RELEASED', reason)));
   }
 
+  /** End a lease that still waits and cannot be served any more. */
+  reject(id: string, reason: string): void {
+    this.#under(id, this.close(id, 'REJECTED', reason)).catch(() => {});
+  }
+
   /** Record the end of a lease; nothing is moved. */
   async close(
     id: string,
-    state: EndState,
+    state: EndState | 'REJECTED',
     reason: string,
     writes: readonly LedgerWrite[] = [],
   ): Promise<void> {

@@ -20,6 +20,7 @@ import { AdmissionDesk } from './admission.ts';
 import { Background } from './background.ts';
 import { Cadences } from './cadences.ts';
 import { Endings } from './endings.ts';
+import { Fitting } from './fitting.ts';
 import { Grants } from './grants.ts';
 import { GuestBook } from './guest-book.ts';
 import { GuestDesk } from './guest-desk.ts';
@@ -30,13 +31,17 @@ import { LeaseJournal } from './lease-journal.ts';
 import type { Log } from './log.ts';
 import type { ManagedGuest } from './managed-guest.ts';
 import { type Actuators, Mover } from './mover.ts';
+import { Neighbours } from './neighbours.ts';
 import { OutcomeJournal } from './outcomes.ts';
 import type { EnginePolicy } from './policy.ts';
+import { QueueOutlook } from './queue-outlook.ts';
+import { Reclaimer } from './reclaimer.ts';
 import { Reconciler } from './reconcile.ts';
 import { Recorder, type Shadow } from './recorder.ts';
 import { Renewals } from './renewals.ts';
 import { Residual } from './residual.ts';
 import { Settling } from './settling.ts';
+import { Tenancy } from './tenancy.ts';
 import { SampleFeed, watchLease } from './watching.ts';
 
 /** Watchers are told what is foreseen at most so often: once a second, less what a sample may come early. */
@@ -75,11 +80,13 @@ export class Engine implements AllocationEngine {
   readonly #background: Background;
   readonly #room: HostRoom;
   readonly #journal: LeaseJournal;
+  readonly #tenancy: Tenancy;
   readonly #admission: AdmissionDesk;
   readonly #endings: Endings;
   readonly #grants: Grants;
   readonly #renewals: Renewals;
   readonly #residual: Residual;
+  readonly #neighbours: Neighbours;
   readonly #reconciler: Reconciler;
   readonly #desk: GuestDesk;
   readonly #recorder: Recorder | undefined;
@@ -100,7 +107,11 @@ export class Engine implements AllocationEngine {
     const journal = new LeaseJournal({ leases, room, cadences, ledger });
     const mover = new Mover({ actuators, journal, clock, log, policy });
     const moves = new GuestMoves({ mover, leases, room, journal, clock });
-    const admission = new AdmissionDesk({ ...parts, leases, room, policy });
+    const tenancy = new Tenancy(room, policy);
+    const reclaimer = new Reclaimer({ clock, guests, leases, journal, tenancy, policy });
+    const fitting = new Fitting({ guests, leases, room, tenancy, reclaimer });
+    const outlook = new QueueOutlook({ guests, leases, room, tenancy, policy });
+    const admission = new AdmissionDesk({ ...parts, leases, room, tenancy, fitting, outlook, policy });
     const recorder =
       parts.shadow &&
       new Recorder({
@@ -120,6 +131,9 @@ export class Engine implements AllocationEngine {
       journal,
       mover,
       moves,
+      tenancy,
+      outlook,
+      reclaimer,
       settling: this.#settling,
     };
     const onEnded = () => {
@@ -131,11 +145,13 @@ export class Engine implements AllocationEngine {
     this.#background = background;
     this.#room = room;
     this.#journal = journal;
+    this.#tenancy = tenancy;
     this.#admission = admission;
     this.#endings = endings;
     this.#grants = grants;
     this.#renewals = new Renewals(shared);
     this.#residual = new Residual({ ...shared, policy });
+    this.#neighbours = new Neighbours({ ...shared, policy });
     this.#reconciler = new Reconciler({ ...shared, grants, endings });
     this.#recorder = recorder;
     this.#desk = new GuestDesk({ ...shared, grants, endings });
@@ -157,8 +173,12 @@ export class Engine implements AllocationEngine {
     if (hypervisor.available) await reconciler.recover();
   }
 
-  /** Decide by another policy from now on. Leases keep what they were given; what no longer fits is given to nobody anew. */
+  /**
+   * Decide by another policy from now on. Leases keep what they were given; what no longer fits is given to nobody anew.
+   * @throws {AllocatorError} CAPACITY_EXHAUSTED when guaranteed parts do not fit the host; nothing has changed then
+   */
   adoptPolicy(policy: EnginePolicy): void {
+    this.#tenancy.assertKeepable(policy);
     Object.assign(this.#policy, policy);
     this.#grants.serveQueue();
   }
@@ -191,6 +211,7 @@ export class Engine implements AllocationEngine {
     for (const { lease } of this.#leases.open()) this.#tend(lease, nowMs);
     for (const guest of this.#guests.managed.values()) this.#retry(guest, nowMs);
     this.#background.keep(this.#reconciler.census());
+    this.#neighbours.tend();
     this.#grants.serveQueue();
   }
 
@@ -205,11 +226,13 @@ export class Engine implements AllocationEngine {
     this.#background.keep(again);
   }
 
-  #tend({ id, guest, state, startMs, expiresAtMs }: Lease, nowMs: number): void {
+  #tend({ id, guest, state, startMs, latestStartMs, expiresAtMs }: Lease, nowMs: number): void {
     const settling = this.#settling.of(id) !== undefined;
     if (state === 'RELEASING') {
       if (!settling) this.#endings.finish(id);
     } else if (nowMs >= expiresAtMs) this.#endings.expire(id, 'its time to live has passed');
+    else if (state === 'QUEUED' && latestStartMs !== undefined && nowMs > latestStartMs)
+      this.#endings.reject(id, 'its latest start has passed while it waited');
     else if (state === 'SCHEDULED' && this.#nextTickIsLate(guest, startMs, nowMs)) this.#grants.begin(id);
     else if (state === 'PREPARING' && !settling) this.#grants.begin(id);
   }
@@ -301,6 +324,7 @@ export class Engine implements AllocationEngine {
       guests: this.#guests.known,
       adopted: this.#guests.managed.size,
       leases: this.#leases.counts(),
+      tenants: this.#tenancy.statuses(this.#leases),
     };
   }
 

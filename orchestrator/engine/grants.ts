@@ -4,7 +4,7 @@ import { AllocatorError } from '../core/errors.ts';
 import type { GuestSeen, Lease } from '../core/lease.ts';
 import type { Clock, GuestWindow, LedgerWrite, Telemetry } from '../core/ports.ts';
 import type { AllocationRequest } from '../core/request.ts';
-import type { AdmissionDesk } from './admission.ts';
+import type { AdmissionDesk, Draft } from './admission.ts';
 import type { Background } from './background.ts';
 import type { Endings } from './endings.ts';
 import type { GuestBook } from './guest-book.ts';
@@ -15,6 +15,8 @@ import type { Log } from './log.ts';
 import type { ManagedGuest } from './managed-guest.ts';
 import type { MoveResult } from './mover.ts';
 import { bodyHash } from './outcomes.ts';
+import type { QueueOutlook } from './queue-outlook.ts';
+import type { Reclaimer } from './reclaimer.ts';
 import type { Recorder } from './recorder.ts';
 import type { Settling } from './settling.ts';
 import { unlessAborted } from './unless-aborted.ts';
@@ -32,6 +34,8 @@ export interface GrantsParts {
   readonly leases: LeaseBook;
   readonly journal: LeaseJournal;
   readonly admission: AdmissionDesk;
+  readonly outlook: QueueOutlook;
+  readonly reclaimer: Reclaimer;
   readonly moves: GuestMoves;
   readonly endings: Endings;
   readonly settling: Settling;
@@ -65,16 +69,18 @@ export class Grants {
     if (this.#closed)
       throw new AllocatorError('DRAINING', 'The service is shutting down and takes no new work');
     const guest = guests.running(request.guest);
-    const record = admission.draft(guest, request, hash, clock.nowMs());
+    const draft = admission.draft(guest, request, hash, clock.nowMs());
+    const { record } = draft;
     if (request.validateOnly) return record.lease;
+    const givers = this.#take(draft);
     journal.put(record);
     recorder?.request(record.lease);
-    await this.#enter(guest, record);
+    await this.#enter(guest, record, givers);
     return this.#settled(record.lease.id, context);
   }
 
   /** Begin a lease whose moment has come, or one whose preparation failed before. */
-  begin(id: string): void {
+  begin(id: string, givers: readonly ManagedGuest[] = []): void {
     const { guests, leases, journal, endings, background } = this.#parts;
     const record = leases.get(id);
     const guest = guests.find(record.lease.guest);
@@ -85,24 +91,74 @@ export class Grants {
     }
     const next: LeaseRecord = { ...record, lease: { ...record.lease, state: 'PREPARING' } };
     journal.put(next);
-    this.#prepare(guest, id, [leaseWrite(next)]);
+    this.#prepare(guest, id, [leaseWrite(next)], givers);
   }
 
-  /** Begin what now fits, first come first served within a priority: nobody overtakes, so nobody starves. */
+  /**
+   * Begin what now fits, each in its turn. Nobody overtakes one that waits for the host, so nobody starves; one that waits for
+   * its own tenant's quota holds up nobody, and what is guaranteed is held up by nobody. Then tell the rest where they stand.
+   */
   serveQueue(): void {
-    if (this.#closed) return;
-    const { guests, leases, journal, admission, clock, background } = this.#parts;
-    for (const record of leases.queued()) {
-      const guest = guests.find(record.lease.guest);
-      if (guest === undefined) continue;
-      const next = admission.afterWaiting(record, guest, clock.nowMs());
-      if (next === undefined) return;
-      if (next.lease.state === 'SCHEDULED') background.keep(journal.save(next));
-      else {
-        journal.put(next);
-        this.begin(next.lease.id);
-      }
+    if (this.#closed || this.#parts.leases.queued().length === 0) return;
+    while (this.#serveNext()) {
+      // Each grant changes its tenant's share, and so the order.
     }
+    this.#foretell();
+  }
+
+  /** Begin the first in turn that can be; false when none can. */
+  #serveNext(): boolean {
+    const { guests, journal, admission, outlook, clock, background } = this.#parts;
+    const nowMs = clock.nowMs();
+    let isHeldUp = false;
+    for (const waiting of outlook.inTurn(nowMs)) {
+      const guest = guests.find(waiting.lease.guest);
+      if (guest === undefined || (isHeldUp && !admission.isGuaranteed(waiting, guest))) continue;
+      const draft = admission.afterWaiting(waiting, guest, nowMs);
+      if (typeof draft === 'string') {
+        isHeldUp ||= draft === 'host';
+        continue;
+      }
+      const givers = this.#take(draft);
+      const { record } = draft;
+      if (record.lease.state === 'SCHEDULED') {
+        background.keep(journal.save(record));
+        this.#bring(givers);
+      } else {
+        journal.put(record);
+        this.begin(record.lease.id, givers);
+      }
+      return true;
+    }
+    return false;
+  }
+
+  /** Who waits is told when its place or its wait has changed. In memory only: after a restart it is told anew. */
+  #foretell(): void {
+    const { leases, journal, outlook, clock } = this.#parts;
+    const places = outlook.places(clock.nowMs());
+    for (const record of leases.queued()) {
+      const { queue: before, ...lease } = record.lease;
+      const queue = places.get(lease.id);
+      if (queue === undefined || isSamePlace(before, queue)) continue;
+      journal.put({ ...record, lease: { ...lease, queue } });
+    }
+  }
+
+  /** Take from others what a draft's lease gets of theirs. Returns the guests that are to move first. */
+  #take({ record, takes }: Draft): ManagedGuest[] {
+    return takes.length === 0 ? [] : this.#parts.reclaimer.take(takes, record.lease);
+  }
+
+  /** Move guests to what is left to them; a move that fails is tried again by the tick. */
+  #bring(guests: readonly ManagedGuest[]): Promise<unknown> {
+    const { moves, background } = this.#parts;
+    const moved = guests.map((guest) => {
+      const move = guest.serialize(() => moves.reach(guest));
+      background.keep(move.then(() => {}));
+      return move.catch(() => {});
+    });
+    return Promise.all(moved);
   }
 
   /** A move fell short: once more. Call inside `guest.serialize`. */
@@ -177,7 +233,7 @@ export class Grants {
   }
 
   /** Make a new lease durable. The entry of one that begins at once rides with its move's own: one flush covers both. */
-  async #enter(guest: ManagedGuest, record: LeaseRecord): Promise<void> {
+  async #enter(guest: ManagedGuest, record: LeaseRecord, givers: readonly ManagedGuest[]): Promise<void> {
     const { leases, journal, settling } = this.#parts;
     const withdraw = (cause: unknown): never => {
       // One that has moved on meanwhile has an entry of its own under way.
@@ -185,11 +241,12 @@ export class Grants {
       throw cause;
     };
     if (record.lease.state === 'PREPARING') {
-      this.#prepare(guest, record.lease.id, [leaseWrite(record)], withdraw);
+      this.#prepare(guest, record.lease.id, [leaseWrite(record)], givers, withdraw);
     } else {
       const entering = journal.commit([leaseWrite(record)]).catch(withdraw);
       settling.hold(record.lease.id, entering);
       await entering;
+      this.#bring(givers);
     }
   }
 
@@ -203,19 +260,24 @@ export class Grants {
 
   /**
    * Move the guest to what its leases need with this one in force, then say what it got.
+   * @param givers what is reclaimed from these guests for it is taken first
    * @param onNotDurable what to do when the journal could not be written: nothing was touched
    */
   #prepare(
     guest: ManagedGuest,
     id: string,
     writes: readonly LedgerWrite[],
+    givers: readonly ManagedGuest[] = [],
     onNotDurable: (cause: unknown) => never = rethrow,
   ): void {
     const { leases, moves, settling, background } = this.#parts;
-    const preparing = guest.serialize(async () => {
-      if (leases.get(id).lease.state !== 'PREPARING') return;
-      await this.putInPlace(guest, id, await moves.reach(guest, writes).catch(onNotDurable));
-    });
+    const prepare = () =>
+      guest.serialize(async () => {
+        if (!leases.has(id) || leases.get(id).lease.state !== 'PREPARING') return;
+        await this.putInPlace(guest, id, await moves.reach(guest, writes).catch(onNotDurable));
+      });
+    // Not inside the guest's own queue: two guests that wait for each other there would wait for ever.
+    const preparing = givers.length === 0 ? prepare() : this.#bring(givers).then(prepare);
     settling.hold(id, preparing);
     background.keep(preparing);
   }
@@ -237,6 +299,10 @@ function assertRepeat({ lease, bodyHash }: LeaseRecord, hash: string): void {
     `request_id ${lease.requestId} was used for another request; a retry must repeat it unchanged`,
     { requestId: lease.requestId, leaseId: lease.id },
   );
+}
+
+function isSamePlace(a: Lease['queue'], b: NonNullable<Lease['queue']>): boolean {
+  return a?.position === b.position && a.expectedWaitMs === b.expectedWaitMs;
 }
 
 function rethrow(cause: unknown): never {

@@ -3,9 +3,11 @@ import { AllocatorError } from '../core/errors.ts';
 import type { GuestId, HostFacts } from '../core/guest.ts';
 import type { Hypervisor } from '../core/ports.ts';
 import type { GuestSample } from '../core/sample.ts';
+import { beyond, NO_ROOM, plus } from '../core/tenant.ts';
 import { Commitments } from './commitments.ts';
 import { DemandBook, type Expected } from './demand-book.ts';
 import type { GuestBook } from './guest-book.ts';
+import { Holdings } from './holdings.ts';
 import type { LeaseBook } from './lease-book.ts';
 import type { ManagedGuest } from './managed-guest.ts';
 import type { EnginePolicy } from './policy.ts';
@@ -17,6 +19,7 @@ export class HostRoom {
   readonly #policy: Pick<EnginePolicy, 'capacity'>;
   readonly #commitments = new Commitments((id) => this.#promiseOf(id));
   readonly #demand = new DemandBook((id) => this.#expectedOf(id));
+  readonly #holdings = new Holdings((id) => this.#holdingsOf(id));
   #host: HostFacts | undefined;
 
   constructor(guests: GuestBook, leases: LeaseBook, policy: Pick<EnginePolicy, 'capacity'>) {
@@ -38,6 +41,7 @@ export class HostRoom {
   /** The guest's leases, sizes, state or mode may have changed. */
   touch(guest: GuestId): void {
     this.#commitments.touch(guest);
+    this.#holdings.touch(guest);
     this.#demand.touch(guest);
   }
 
@@ -81,14 +85,22 @@ export class HostRoom {
     };
   }
 
-  /** How far one guest may grow at once, given everybody's promises: what it holds beyond its own is not its to keep. */
-  roomFor(guest: ManagedGuest): Room {
-    const capacity = this.capacity();
-    const committed = this.committed();
+  /** What the leases of each tenant that has some hold above their guests' baselines. */
+  holdings(): ReadonlyMap<string, Room> {
+    return this.#holdings.all();
+  }
+
+  heldBy(tenant: string): Room {
+    return this.#holdings.of(tenant);
+  }
+
+  /** How far one guest may grow at once, given everybody's promises and what is kept for others: what it holds beyond its own is not its to keep. */
+  roomFor(guest: ManagedGuest, kept: Room = NO_ROOM): Room {
     const own = guest.target(this.#leases.admitted(guest.record.id));
+    const free = beyond(this.capacity(), plus(this.committed(), kept));
     return {
-      cpuMillicores: own.cpuMillicores + Math.max(0, capacity.cpuMillicores - committed.cpuMillicores),
-      memoryBytes: own.memoryBytes + Math.max(0, capacity.memoryBytes - committed.memoryBytes),
+      cpuMillicores: own.cpuMillicores + (guest.heldBack ? 0 : free.cpuMillicores),
+      memoryBytes: own.memoryBytes + free.memoryBytes,
     };
   }
 
@@ -104,6 +116,16 @@ export class HostRoom {
     const size = this.#promiseOf(id);
     const medians = this.#leases.promisedLeast(id);
     return medians.length === 0 ? { size } : { size, median: guest.target(medians) };
+  }
+
+  #holdingsOf(id: GuestId): ReadonlyMap<string, Room> {
+    const held = new Map<string, Room>();
+    const guest = this.#guests.find(id);
+    if (guest?.record.mode !== 'enforce') return held;
+    const { entitlement: baseline } = guest.record.baseline;
+    for (const { lease, admitted } of this.#leases.holding(id))
+      held.set(lease.tenant, plus(held.get(lease.tenant) ?? NO_ROOM, beyond(admitted, baseline)));
+    return held;
   }
 
   #promiseOf(id: GuestId): Room {

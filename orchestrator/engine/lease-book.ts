@@ -5,7 +5,6 @@ import type { GuestId } from '../core/guest.ts';
 import { hasEnded, holdsRoom, LEASE_TRANSITIONS, type Lease, type LeaseState } from '../core/lease.ts';
 import type { LedgerEntry, LedgerWrite } from '../core/ports.ts';
 import type { Entitlement, ProfileField } from '../core/profile.ts';
-import { PRIORITIES } from '../core/request.ts';
 import type { InstructionReading } from '../core/sample.ts';
 
 /** A lease with what the engine keeps beside it; this is what the ledger stores. */
@@ -76,11 +75,9 @@ export class LeaseBook {
     return [...this.#open].map((id) => this.get(id)).sort((a, b) => (a.lease.id < b.lease.id ? -1 : 1));
   }
 
-  /** Leases that wait for room, in the order in which they are to get it: by priority, then by age. */
+  /** Leases that wait for room, as they came. */
   queued(): LeaseRecord[] {
-    return [...this.#queued]
-      .map((id) => this.get(id))
-      .sort((a, b) => rank(a) - rank(b) || (a.lease.id < b.lease.id ? -1 : 1));
+    return [...this.#queued].map((id) => this.get(id));
   }
 
   ofGuest(guest: GuestId): LeaseRecord[] {
@@ -114,15 +111,16 @@ export class LeaseBook {
 
   /** What a guest's leases were promised, at present and ahead: what admission must count. */
   promised(guest: GuestId): Entitlement[] {
-    return this.#promisedTo(guest).map(({ admitted }) => admitted);
+    return this.holding(guest).map(({ admitted }) => admitted);
   }
 
   /** The median needs of the same leases. */
   promisedLeast(guest: GuestId): Entitlement[] {
-    return this.#promisedTo(guest).map(({ least }) => least);
+    return this.holding(guest).map(({ least }) => least);
   }
 
-  #promisedTo(guest: GuestId): LeaseRecord[] {
+  /** A guest's leases that were promised room, at present and ahead, and do not give it back yet. */
+  holding(guest: GuestId): LeaseRecord[] {
     return this.ofGuest(guest).filter(({ lease }) => lease.state !== 'QUEUED' && lease.state !== 'RELEASING');
   }
 
@@ -201,10 +199,6 @@ export class LeaseBook {
     ofGuest?.delete(lease.id);
     if (ofGuest?.size === 0) this.#byGuest.delete(lease.guest);
   }
-}
-
-function rank({ lease }: LeaseRecord): number {
-  return -PRIORITIES.indexOf(lease.priority);
 }
 
 /** The write that makes a record durable. */

@@ -59,6 +59,8 @@ export class ManagedGuest {
   readonly astray = new Set<Actuated>();
   /** When the guest was seen to start: its balloon travels by itself for a while then. */
   startedAtMs = Number.NEGATIVE_INFINITY;
+  /** True while others wait for the CPUs it bursts on: it grows no further. */
+  heldBack = false;
   /** When the last lease was given back. */
   quietSinceMs = Number.NEGATIVE_INFINITY;
   #before: ResourceProfile = {};

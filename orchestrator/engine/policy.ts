@@ -3,6 +3,7 @@ import type { CapacityPolicy } from '../core/admit.ts';
 import type { Mode } from '../core/guest.ts';
 import type { NeedsPolicy } from '../core/needs.ts';
 import type { Actuated } from '../core/ports.ts';
+import type { TenantsPolicy } from '../core/tenant.ts';
 
 /** Everything the operator decides about the engine. */
 export interface EnginePolicy {
@@ -11,6 +12,11 @@ export interface EnginePolicy {
   readonly capacity: CapacityPolicy;
   readonly needs: NeedsPolicy;
   readonly adjust: Readonly<Record<Actuated, AdjustPolicy>>;
+  readonly tenants: TenantsPolicy;
+  /** vCPU delay beyond which a neighbour that bursts is brought back, as a fraction of time. */
+  readonly delayLimitFraction: number;
+  /** Time after which a lease that waits counts as one priority higher, ms. */
+  readonly queueAgeingMs: number;
   readonly tickMs: number;
   /** Leases that may wait at once. */
   readonly queueMax: number;

@@ -1,29 +1,109 @@
-import { PRIORITIES, type Priority } from '../core/request.ts';
-import type { LeaseBook } from './lease-book.ts';
+import type { Room } from '../core/admit.ts';
+import type { Lease } from '../core/lease.ts';
+import { byTurn, type Waiting } from '../core/queue-order.ts';
+import { beyond, fitsIn, NO_ROOM, plus } from '../core/tenant.ts';
+import type { GuestBook } from './guest-book.ts';
+import type { HostRoom } from './host-room.ts';
+import type { LeaseBook, LeaseRecord } from './lease-book.ts';
+import type { EnginePolicy } from './policy.ts';
+import type { Tenancy } from './tenancy.ts';
 
-/** Longest wait foretold, ticks: further ahead nothing is known. */
+/** Longest wait foretold beyond the last end that is foreseen, ticks: further ahead nothing is known. */
 const FORETOLD_TICKS_MAX = 60;
 
-/** Where a new lease of this priority would stand, and how long it should wait there, ms. */
-export function placeInQueue(
-  leases: LeaseBook,
-  priority: Priority,
-  nowMs: number,
-  tickMs: number,
-): { position: number; expectedWaitMs: number } {
-  const mine = PRIORITIES.indexOf(priority);
-  const ahead = leases.queued().filter(({ lease }) => PRIORITIES.indexOf(lease.priority) >= mine).length;
-  return { position: ahead + 1, expectedWaitMs: expectedWaitMs(leases, nowMs, tickMs) * (ahead + 1) };
-}
+/** A lease that waits or might: what its turn depends on, and what it needs. */
+export type Aspirant = Pick<LeaseRecord, 'lease' | 'least'>;
 
-/** Time until the next lease should end, ms: its predicted length, or its time to live where that is shorter or unknown. */
-export function expectedWaitMs(leases: LeaseBook, nowMs: number, tickMs: number): number {
-  let waitMs = tickMs * FORETOLD_TICKS_MAX;
-  for (const { lease } of leases.open()) {
-    if (lease.inPlaceAtMs === undefined) continue;
-    const predicted = lease.predicted.durationS?.q50;
-    const endMs = predicted === undefined ? lease.expiresAtMs : lease.inPlaceAtMs + predicted * 1000;
-    waitMs = Math.min(waitMs, Math.min(endMs, lease.expiresAtMs) - nowMs);
+/** In which order leases get room, and when each should, as things stand. Changes nothing. */
+export class QueueOutlook {
+  readonly #guests: GuestBook;
+  readonly #leases: LeaseBook;
+  readonly #room: HostRoom;
+  readonly #tenancy: Tenancy;
+  readonly #policy: EnginePolicy;
+
+  constructor(parts: {
+    guests: GuestBook;
+    leases: LeaseBook;
+    room: HostRoom;
+    tenancy: Tenancy;
+    policy: EnginePolicy;
+  }) {
+    this.#guests = parts.guests;
+    this.#leases = parts.leases;
+    this.#room = parts.room;
+    this.#tenancy = parts.tenancy;
+    this.#policy = parts.policy;
   }
-  return Math.max(tickMs, waitMs);
+
+  /** Those that wait, next first. Shares, and so the order, change with each grant. */
+  inTurn(nowMs: number): LeaseRecord[] {
+    return this.#sorted(this.#leases.queued(), nowMs);
+  }
+
+  /** The first in turn of a newcomer and those that wait and are `eligible`. */
+  next(nowMs: number, newcomer: Aspirant, eligible: (one: Aspirant) => boolean): Aspirant {
+    const waiting: Aspirant[] = this.#leases.queued().filter(eligible);
+    return this.#sorted([...waiting, newcomer], nowMs)[0] ?? newcomer;
+  }
+
+  /** Where each would stand and how long it should wait there, by id; a newcomer is placed among those that wait. */
+  places(nowMs: number, newcomer?: Aspirant): ReadonlyMap<string, NonNullable<Lease['queue']>> {
+    const waiting: Aspirant[] = this.#leases.queued();
+    const order = this.#sorted(newcomer === undefined ? waiting : [...waiting, newcomer], nowMs);
+    const ends = this.#ends(nowMs);
+    let free = beyond(this.#room.capacity(), this.#room.committed());
+    let needed = NO_ROOM;
+    let waitMs = 0;
+    const places = new Map<string, NonNullable<Lease['queue']>>();
+    order.forEach(({ lease, least }, ahead) => {
+      needed = plus(needed, this.#above(lease, least));
+      while (!fitsIn(needed, free)) {
+        const end = ends.shift();
+        if (end === undefined) {
+          waitMs += this.#policy.tickMs * FORETOLD_TICKS_MAX;
+          break;
+        }
+        free = plus(free, end.room);
+        waitMs = Math.max(waitMs, end.atMs - nowMs);
+      }
+      places.set(lease.id, { position: ahead + 1, expectedWaitMs: Math.max(this.#policy.tickMs, waitMs) });
+    });
+    return places;
+  }
+
+  /** Tenants' shares are looked up once each. */
+  #sorted<T extends Aspirant>(waiting: readonly T[], nowMs: number): T[] {
+    const shares = new Map<string, number>();
+    const turnOf = ({ lease }: T): Waiting => {
+      const share = shares.get(lease.tenant) ?? this.#tenancy.share(lease.tenant);
+      shares.set(lease.tenant, share);
+      return { ...lease, share };
+    };
+    const compare = byTurn(nowMs, this.#policy.queueAgeingMs);
+    return waiting
+      .map((one) => ({ one, turn: turnOf(one) }))
+      .sort((a, b) => compare(a.turn, b.turn))
+      .map(({ one }) => one);
+  }
+
+  /** When running leases should end, soonest first: after their predicted length, or with their time to live where that is sooner or unknown. */
+  #ends(nowMs: number): { atMs: number; room: Room }[] {
+    return this.#leases
+      .open()
+      .filter(({ lease }) => lease.inPlaceAtMs !== undefined)
+      .map(({ lease, admitted }) => {
+        const durationS = lease.predicted.durationS?.q50;
+        const endMs =
+          durationS === undefined ? lease.expiresAtMs : (lease.inPlaceAtMs ?? 0) + durationS * 1000;
+        // One that has outlived its forecast ends with its time to live, for all we know.
+        const atMs = endMs < nowMs ? lease.expiresAtMs : Math.min(endMs, lease.expiresAtMs);
+        return { atMs, room: this.#above(lease, admitted) };
+      })
+      .sort((a, b) => a.atMs - b.atMs);
+  }
+
+  #above({ guest }: Lease, entitlement: Room): Room {
+    return beyond(entitlement, this.#guests.find(guest)?.record.baseline.entitlement ?? NO_ROOM);
+  }
 }

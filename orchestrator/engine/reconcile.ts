@@ -14,6 +14,7 @@ import type { Log } from './log.ts';
 import type { ManagedGuest } from './managed-guest.ts';
 import type { Actuators } from './mover.ts';
 import { recoverGuest } from './recover.ts';
+import type { Tenancy } from './tenancy.ts';
 
 /** Facts of guests we do not manage are read anew this often: they count against the host's room. */
 const CENSUS_MS = 15_000;
@@ -32,6 +33,7 @@ export interface ReconcilerParts {
   readonly guests: GuestBook;
   readonly leases: LeaseBook;
   readonly room: HostRoom;
+  readonly tenancy: Tenancy;
   readonly cadences: Cadences;
   readonly moves: GuestMoves;
   readonly grants: Grants;
@@ -114,8 +116,9 @@ export class Reconciler {
   }
 
   async #readEverything(): Promise<void> {
-    const { hypervisor, ledger, log, guests, leases, room, grants } = this.#parts;
+    const { hypervisor, ledger, log, guests, leases, room, tenancy, grants } = this.#parts;
     await room.read(hypervisor);
+    tenancy.assertKeepable();
     const facts = await guests.census();
     await guests.load(ledger, facts);
     this.#isDue = false;

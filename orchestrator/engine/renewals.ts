@@ -4,18 +4,21 @@ import { ADJUSTMENTS_MAX, type Adjustment, hasEnded, type Lease } from '../core/
 import { type Need, wholeGrains } from '../core/needs.ts';
 import type { Clock } from '../core/ports.ts';
 import { type Entitlement, RESOURCE_OF } from '../core/profile.ts';
+import { roomOf } from '../core/tenant.ts';
 import type { GuestBook } from './guest-book.ts';
 import type { GuestMoves } from './guest-moves.ts';
 import type { HostRoom } from './host-room.ts';
 import { decided, decisionOf, type LeaseBook, type LeaseRecord, leaseWrite } from './lease-book.ts';
 import type { LeaseJournal } from './lease-journal.ts';
 import type { ManagedGuest } from './managed-guest.ts';
+import type { Tenancy } from './tenancy.ts';
 
 export interface RenewalsParts {
   readonly clock: Clock;
   readonly guests: GuestBook;
   readonly leases: LeaseBook;
   readonly room: HostRoom;
+  readonly tenancy: Tenancy;
   readonly journal: LeaseJournal;
   readonly moves: GuestMoves;
 }
@@ -82,10 +85,13 @@ export class Renewals {
     record: LeaseRecord,
     need: Need,
   ): { record: LeaseRecord; levels: { field: keyof Need; level: number }[] } | undefined {
-    const { clock, leases, room } = this.#parts;
+    const { clock, leases, room, tenancy } = this.#parts;
     const others = leases.inForce(guest.record.id).filter(({ lease }) => lease.id !== record.lease.id);
     const present = guest.target(leases.admitted(guest.record.id));
-    const most = room.roomFor(guest);
+    const { tenant } = record.lease;
+    const free = room.roomFor(guest, tenancy.keptFrom(new Set([tenant])));
+    const left = tenancy.quotaLeft(tenant);
+    const most = roomOf((field) => Math.min(free[field], present[field] + left[field]));
     const requested: { -readonly [F in keyof Entitlement]: Entitlement[F] } = { ...record.lease.requested };
     const admitted: { -readonly [F in keyof Entitlement]: Entitlement[F] } = { ...record.admitted };
     const levels: { field: keyof Need; level: number }[] = [];

@@ -21,6 +21,7 @@ import type { LeaseJournal } from './lease-journal.ts';
 import type { Log } from './log.ts';
 import type { ManagedGuest } from './managed-guest.ts';
 import type { EnginePolicy } from './policy.ts';
+import type { Tenancy } from './tenancy.ts';
 
 export interface ResidualParts {
   readonly clock: Clock;
@@ -28,6 +29,7 @@ export interface ResidualParts {
   readonly guests: GuestBook;
   readonly leases: LeaseBook;
   readonly room: HostRoom;
+  readonly tenancy: Tenancy;
   readonly journal: LeaseJournal;
   readonly moves: GuestMoves;
   readonly background: Background;
@@ -55,7 +57,7 @@ export class Residual {
 
   /** Move the guest where the sample says it must be. One that is being changed, or is to be read first, is left to that. */
   correct(sample: GuestSample): void {
-    const { guests, leases, room, background, clock, policy } = this.#parts;
+    const { guests, leases, room, tenancy, background, clock, policy } = this.#parts;
     const guest = guests.find(sample.guest);
     if (guest === undefined || guest.record.mode !== 'enforce') return;
     if (guest.busy || guest.unread) return;
@@ -70,7 +72,7 @@ export class Residual {
       sample,
       leases: running,
       admitted,
-      room: room.roomFor(guest),
+      room: room.roomFor(guest, tenancy.keptFrom(new Set(running.map(({ lease }) => lease.tenant)))),
       policy: policy.adjust,
       shortTarget: this.#shortTarget(running),
       nowMs: clock.nowMs(),

@@ -1,4 +1,8 @@
-import type { Guest as WireGuest, Status as WireStatus } from '../../proto/gen/foreshade/v1/admin.ts';
+import type {
+  Guest as WireGuest,
+  Status as WireStatus,
+  Tenant as WireTenant,
+} from '../../proto/gen/foreshade/v1/admin.ts';
 import type {
   Decision as WireDecision,
   Interval as WireInterval,
@@ -12,7 +16,8 @@ import type {
   ResourceProfile as WireProfile,
 } from '../../proto/gen/foreshade/v1/resources.ts';
 import type { Sample as WireSample } from '../../proto/gen/foreshade/v1/shadow.ts';
-import type { Decision, GuestStatus, HostStatus, WatchedSample } from '../core/engine.ts';
+import type { Room } from '../core/admit.ts';
+import type { Decision, GuestStatus, HostStatus, TenantStatus, WatchedSample } from '../core/engine.ts';
 import { FIELDS, type Forecast, LEVELS, QUANTILE_LEVELS } from '../core/forecast.ts';
 import type { GuestCapabilities } from '../core/guest.ts';
 import type { Lease, PredictedNeed } from '../core/lease.ts';
@@ -72,6 +77,7 @@ export function wireLease(lease: Lease): WireLease {
     startMs: whole(lease.startMs),
     ttlMs: whole(lease.ttlMs),
     expiresAtMs: whole(lease.expiresAtMs),
+    latestStartMs: whole(lease.latestStartMs),
     predicted: wirePredicted(lease.predicted),
     requested: wireEntitlement(lease.requested),
     granted: lease.granted && wireEntitlement(lease.granted),
@@ -219,7 +225,22 @@ export function wireStatus(
       rowsDropped: record.dropped,
       queueBytes: record.queuedBytes,
     },
+    tenants: status.tenants.map(wireTenant),
   };
+}
+
+function wireTenant({ quota, guaranteed, held, ...tenant }: TenantStatus): WireTenant {
+  return {
+    ...tenant,
+    quota: wireProfile(finite(quota)),
+    guaranteed: wireProfile(guaranteed),
+    held: wireProfile(held),
+  };
+}
+
+/** What has no cap is absent. */
+function finite(room: Room): ResourceProfile {
+  return Object.fromEntries(Object.entries(room).filter(([, value]) => Number.isFinite(value)));
 }
 
 function wirePredicted({ fields, durationS, reason, runs }: PredictedNeed): WirePredictedNeed {

@@ -48,6 +48,8 @@ const NAME_RULE = `must have 1 to ${NAME_CHARS_MAX} characters`;
 const OPTIONAL_NAME_RULE = `must have at most ${NAME_CHARS_MAX} characters`;
 const TTL_RULE = `must be ${count(TTL_MS_MIN)} to ${count(TTL_MS_MAX)} ms`;
 const START_RULE = `must lie at most ${count(START_BEHIND_MS_MAX)} ms behind and 7 days ahead of the host's clock`;
+const LATEST_START_RULE =
+  "must lie neither before start_ms nor before the host's clock, and at most 7 days ahead of it";
 const DURATION_RULE = `must be 1 to ${count(DURATION_MS_MAX)} ms`;
 export const TIME_RULE = 'must be milliseconds since the Unix epoch, 0 or more';
 
@@ -63,8 +65,9 @@ export interface RequestDefaults {
 export function allocationRequest(wire: AllocateRequest, defaults: RequestDefaults): AllocationRequest {
   const violations = Violations.ofMessage();
   const requestId = optionalName(wire.requestId, 'request_id', violations);
-  const { startMs, durationMs } = wire;
+  const { startMs, latestStartMs, durationMs } = wire;
   if (startMs !== undefined) checkStart(startMs, defaults.nowMs, violations);
+  if (latestStartMs !== undefined) checkLatestStart(latestStartMs, startMs, defaults.nowMs, violations);
   if (durationMs !== undefined) checkDuration(durationMs, violations);
   const request: AllocationRequest = {
     requestId: requestId === '' ? defaults.newRequestId() : requestId,
@@ -74,6 +77,7 @@ export function allocationRequest(wire: AllocateRequest, defaults: RequestDefaul
     params: paramsOf(wire.params, violations),
     priority: priorityOf(wire.priority, violations),
     ...(startMs === undefined ? undefined : { startMs }),
+    ...(latestStartMs === undefined ? undefined : { latestStartMs }),
     ...(durationMs === undefined ? undefined : { durationMs }),
     ttlMs: ttlOf(wire.ttlMs, violations) ?? defaults.ttlMs,
     noQueue: wire.noQueue ?? false,
@@ -314,6 +318,17 @@ function checkStart(startMs: number, nowMs: number, violations: Violations): voi
   if (!(aheadMs >= -START_BEHIND_MS_MAX && aheadMs <= START_AHEAD_MS_MAX)) {
     violations.add('start_ms', `${START_RULE}; got ${startMs}`);
   }
+}
+
+function checkLatestStart(
+  latestStartMs: number,
+  startMs: number | undefined,
+  nowMs: number,
+  violations: Violations,
+): void {
+  const fromMs = Math.max(startMs ?? nowMs, nowMs);
+  if (!(latestStartMs >= fromMs && latestStartMs - nowMs <= START_AHEAD_MS_MAX))
+    violations.add('latest_start_ms', `${LATEST_START_RULE}; got ${latestStartMs}`);
 }
 
 function checkDuration(durationMs: number, violations: Violations): void {

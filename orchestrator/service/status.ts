@@ -40,6 +40,7 @@ export const GRPC_STATUS: Readonly<Record<ErrorCode | ShadowErrorCode, status>> 
   LEASE_ENDED: status.FAILED_PRECONDITION,
   REQUEST_ID_REUSED: status.ALREADY_EXISTS,
   CAPACITY_EXHAUSTED: status.RESOURCE_EXHAUSTED,
+  QUOTA_EXHAUSTED: status.RESOURCE_EXHAUSTED,
   QUEUE_FULL: status.RESOURCE_EXHAUSTED,
   NOT_SUPPORTED: status.FAILED_PRECONDITION,
   ACTUATION_REFUSED: status.FAILED_PRECONDITION,
@@ -62,6 +63,7 @@ export const GRPC_STATUS: Readonly<Record<ErrorCode | ShadowErrorCode, status>> 
 const RETRY_DELAY_MS: Readonly<Partial<Record<ErrorCode | ShadowErrorCode, number>>> = {
   GUEST_BUSY: 500, //              about one actuation
   CAPACITY_EXHAUSTED: 5_000, //    a lease must end first
+  QUOTA_EXHAUSTED: 5_000, //       likewise
   QUEUE_FULL: 5_000, //            likewise
   HYPERVISOR_UNAVAILABLE: 2_000, // a daemon's restart
   STATE_CONFLICT: 100, //          read again and repeat

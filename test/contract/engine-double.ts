@@ -176,6 +176,7 @@ export class EngineDouble implements AllocationEngine {
       draining: this.drained,
       guests: 2,
       adopted: 1,
+      tenants: [],
       leases: { ACTIVE: this.leases.size },
     };
   }

@@ -10,11 +10,14 @@ import {
   type ForecastQuery,
   LEVELS,
   type Outcome,
+  QUANTILE_LEVELS,
 } from '../../orchestrator/core/forecast.ts';
 import type { Mode } from '../../orchestrator/core/guest.ts';
+import type { NeedsPolicy } from '../../orchestrator/core/needs.ts';
 import type { Forecaster } from '../../orchestrator/core/ports.ts';
 import { MIB, PROFILE_FIELDS } from '../../orchestrator/core/profile.ts';
 import type { AllocationRequest } from '../../orchestrator/core/request.ts';
+import { NO_ROOM, type TenantPolicy } from '../../orchestrator/core/tenant.ts';
 import { Engine } from '../../orchestrator/engine/engine.ts';
 import type { Log } from '../../orchestrator/engine/log.ts';
 import type { EnginePolicy } from '../../orchestrator/engine/policy.ts';
@@ -24,14 +27,26 @@ import { MemoryLedger } from '../../orchestrator/ledger/memory-ledger.ts';
 /** Capacity of the world's host: 8 cores less 2, and 8 GiB less 2. */
 export const CAPACITY = { cpuMillicores: 6000, memoryMib: 6144 };
 
+const NEEDS: NeedsPolicy = {
+  levels: { low: 0.8, normal: 0.9, high: 0.95, critical: 0.99 },
+  headroomFraction: { cpu: 0, memory: 0, disk: 0, net: 0 },
+  rateLimitRunsMin: 3,
+};
+
+/** A tenant without a quota, a guarantee or wishes of its own. */
+export const TENANT: TenantPolicy = {
+  weight: 1,
+  quota: { cpuMillicores: Number.POSITIVE_INFINITY, memoryBytes: Number.POSITIVE_INFINITY },
+  guaranteed: NO_ROOM,
+  needs: NEEDS,
+  cooldownMs: 3000,
+  shadow: false,
+};
+
 export const POLICY: EnginePolicy = {
   mode: 'enforce',
   capacity: { overcommit: { cpu: 1, memory: 1 }, reserved: { cpuMillicores: 2000, memoryBytes: 2048 * MIB } },
-  needs: {
-    levels: { low: 0.8, normal: 0.9, high: 0.95, critical: 0.99 },
-    headroomFraction: { cpu: 0, memory: 0, disk: 0, net: 0 },
-    rateLimitRunsMin: 3,
-  },
+  needs: NEEDS,
   adjust: Object.fromEntries(
     (['cpu', 'memory', 'disk', 'net'] as const).map((resource) => [
       resource,
@@ -45,12 +60,18 @@ export const POLICY: EnginePolicy = {
       },
     ]),
   ) as unknown as EnginePolicy['adjust'],
+  tenants: { named: new Map(), fallback: TENANT },
+  delayLimitFraction: 0.1,
+  queueAgeingMs: 300_000,
   tickMs: 1000,
   queueMax: 4,
   actuationTimeoutMs: 15_000,
 };
 
-/** Forecasts what the request's own parameters say: `cpu` in millicores, `mem` in MiB, `s` in seconds; the same at every level. */
+/**
+ * Forecasts what the request's own parameters say: `cpu` in millicores, `mem` in MiB, `s` in seconds; the same at every level,
+ * but for CPU up to the median, which is less by the fraction `spread`.
+ */
 export class LiteralForecaster implements Forecaster {
   readonly outcomes: Outcome[] = [];
 
@@ -67,6 +88,9 @@ export class LiteralForecaster implements Forecaster {
       peak.fill(value, row, row + LEVELS);
     };
     fill('cpuMillicores', param('cpu'));
+    const row = PROFILE_FIELDS.indexOf('cpuMillicores') * LEVELS;
+    const below = QUANTILE_LEVELS.filter((level) => level <= 0.5).length;
+    if (param('spread') > 0) peak.fill(param('cpu') * (1 - param('spread')), row, row + below);
     fill('memoryBytes', param('mem') * MIB);
     return {
       guest: query.guest,
@@ -258,7 +282,7 @@ export class World {
   }
 
   allocate(
-    request: Partial<AllocationRequest> & { cpu?: number; mem?: number; s?: number },
+    request: Partial<AllocationRequest> & { cpu?: number; mem?: number; s?: number; spread?: number },
   ): ReturnType<Engine['allocate']> {
     return this.engine.allocate(requestOf(request), { signal: new AbortController().signal });
   }
@@ -275,8 +299,14 @@ export function requestOf({
   cpu = 1500,
   mem = 512,
   s = 20,
+  spread,
   ...rest
-}: Partial<AllocationRequest> & { cpu?: number; mem?: number; s?: number }): AllocationRequest {
+}: Partial<AllocationRequest> & {
+  cpu?: number;
+  mem?: number;
+  s?: number;
+  spread?: number;
+}): AllocationRequest {
   requests += 1;
   return {
     requestId: `request-${requests}`,
@@ -287,6 +317,7 @@ export function requestOf({
       cpu: { kind: 'number', value: cpu },
       mem: { kind: 'number', value: mem },
       s: { kind: 'number', value: s },
+      ...(spread === undefined ? undefined : { spread: { kind: 'number', value: spread } }),
     },
     priority: 'normal',
     ttlMs: 60_000,

@@ -45,12 +45,51 @@ export interface Status {
   /** By lease state name, without its prefix. */
   leases: { [key: string]: number };
   /** Absent: no record of samples is kept. */
-  record: RecordStatus | undefined;
+  record:
+    | RecordStatus
+    | undefined;
+  /** Tenants of the configuration, and whoever else has leases that have not ended, by name. */
+  tenants: Tenant[];
 }
 
 export interface Status_LeasesEntry {
   key?: string | undefined;
   value?: number | undefined;
+}
+
+/** One tenant's part of the host. Rooms are above guests' baselines. */
+export interface Tenant {
+  name?:
+    | string
+    | undefined;
+  /** False: it is not in the configuration, and is as its default. */
+  listed?: boolean | undefined;
+  weight?:
+    | number
+    | undefined;
+  /** Nothing is moved for it. */
+  shadow?:
+    | boolean
+    | undefined;
+  /** An absent field is without a cap. */
+  quota:
+    | ResourceProfile
+    | undefined;
+  /** Always kept available to it. */
+  guaranteed:
+    | ResourceProfile
+    | undefined;
+  /** What its leases were promised. */
+  held:
+    | ResourceProfile
+    | undefined;
+  /** Its dominant share of the capacity over its weight: who has the least is served next. */
+  share?:
+    | number
+    | undefined;
+  /** Leases that have not ended and do not wait. */
+  leases?: number | undefined;
+  queued?: number | undefined;
 }
 
 /** How the writing of the record of samples goes. */
@@ -248,6 +287,7 @@ function createBaseStatus(): Status {
     adopted: undefined,
     leases: {},
     record: undefined,
+    tenants: [],
   };
 }
 
@@ -288,6 +328,9 @@ export const Status: MessageFns<Status> = {
     });
     if (message.record !== undefined) {
       RecordStatus.encode(message.record, writer.uint32(98).fork()).join();
+    }
+    for (const v of message.tenants) {
+      Tenant.encode(v!, writer.uint32(106).fork()).join();
     }
     return writer;
   },
@@ -404,6 +447,14 @@ export const Status: MessageFns<Status> = {
             message.record = RecordStatus.decode(reader, reader.uint32());
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.tenants.push(Tenant.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -451,6 +502,9 @@ export const Status: MessageFns<Status> = {
         )
         : {},
       record: isSet(object.record) ? RecordStatus.fromJSON(object.record) : undefined,
+      tenants: globalThis.Array.isArray(object?.tenants)
+        ? object.tenants.map((e: any) => Tenant.fromJSON(e))
+        : [],
     };
   },
 
@@ -498,6 +552,9 @@ export const Status: MessageFns<Status> = {
     if (message.record !== undefined) {
       obj.record = RecordStatus.toJSON(message.record);
     }
+    if (message.tenants?.length) {
+      obj.tenants = message.tenants.map((e) => Tenant.toJSON(e));
+    }
     return obj;
   },
 
@@ -534,6 +591,7 @@ export const Status: MessageFns<Status> = {
     message.record = (object.record !== undefined && object.record !== null)
       ? RecordStatus.fromPartial(object.record)
       : undefined;
+    message.tenants = object.tenants?.map((e) => Tenant.fromPartial(e)) || [];
     return message;
   },
 };
@@ -619,6 +677,236 @@ export const Status_LeasesEntry: MessageFns<Status_LeasesEntry> = {
     const message = createBaseStatus_LeasesEntry();
     message.key = object.key ?? undefined;
     message.value = object.value ?? undefined;
+    return message;
+  },
+};
+
+function createBaseTenant(): Tenant {
+  return {
+    name: undefined,
+    listed: undefined,
+    weight: undefined,
+    shadow: undefined,
+    quota: undefined,
+    guaranteed: undefined,
+    held: undefined,
+    share: undefined,
+    leases: undefined,
+    queued: undefined,
+  };
+}
+
+export const Tenant: MessageFns<Tenant> = {
+  encode(message: Tenant, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== undefined) {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.listed !== undefined) {
+      writer.uint32(16).bool(message.listed);
+    }
+    if (message.weight !== undefined) {
+      writer.uint32(25).double(message.weight);
+    }
+    if (message.shadow !== undefined) {
+      writer.uint32(32).bool(message.shadow);
+    }
+    if (message.quota !== undefined) {
+      ResourceProfile.encode(message.quota, writer.uint32(42).fork()).join();
+    }
+    if (message.guaranteed !== undefined) {
+      ResourceProfile.encode(message.guaranteed, writer.uint32(50).fork()).join();
+    }
+    if (message.held !== undefined) {
+      ResourceProfile.encode(message.held, writer.uint32(58).fork()).join();
+    }
+    if (message.share !== undefined) {
+      writer.uint32(65).double(message.share);
+    }
+    if (message.leases !== undefined) {
+      writer.uint32(72).uint32(message.leases);
+    }
+    if (message.queued !== undefined) {
+      writer.uint32(80).uint32(message.queued);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Tenant {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTenant();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.listed = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.weight = reader.double();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.shadow = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.quota = ResourceProfile.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.guaranteed = ResourceProfile.decode(reader, reader.uint32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.held = ResourceProfile.decode(reader, reader.uint32());
+            continue;
+          }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.share = reader.double();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.leases = reader.uint32();
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.queued = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Tenant {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : undefined,
+      listed: isSet(object.listed) ? globalThis.Boolean(object.listed) : undefined,
+      weight: isSet(object.weight) ? globalThis.Number(object.weight) : undefined,
+      shadow: isSet(object.shadow) ? globalThis.Boolean(object.shadow) : undefined,
+      quota: isSet(object.quota) ? ResourceProfile.fromJSON(object.quota) : undefined,
+      guaranteed: isSet(object.guaranteed) ? ResourceProfile.fromJSON(object.guaranteed) : undefined,
+      held: isSet(object.held) ? ResourceProfile.fromJSON(object.held) : undefined,
+      share: isSet(object.share) ? globalThis.Number(object.share) : undefined,
+      leases: isSet(object.leases) ? globalThis.Number(object.leases) : undefined,
+      queued: isSet(object.queued) ? globalThis.Number(object.queued) : undefined,
+    };
+  },
+
+  toJSON(message: Tenant): unknown {
+    const obj: any = {};
+    if (message.name !== undefined) {
+      obj.name = message.name;
+    }
+    if (message.listed !== undefined) {
+      obj.listed = message.listed;
+    }
+    if (message.weight !== undefined) {
+      obj.weight = floatToJson(message.weight);
+    }
+    if (message.shadow !== undefined) {
+      obj.shadow = message.shadow;
+    }
+    if (message.quota !== undefined) {
+      obj.quota = ResourceProfile.toJSON(message.quota);
+    }
+    if (message.guaranteed !== undefined) {
+      obj.guaranteed = ResourceProfile.toJSON(message.guaranteed);
+    }
+    if (message.held !== undefined) {
+      obj.held = ResourceProfile.toJSON(message.held);
+    }
+    if (message.share !== undefined) {
+      obj.share = floatToJson(message.share);
+    }
+    if (message.leases !== undefined) {
+      obj.leases = Math.round(message.leases);
+    }
+    if (message.queued !== undefined) {
+      obj.queued = Math.round(message.queued);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Tenant>): Tenant {
+    return Tenant.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Tenant>): Tenant {
+    const message = createBaseTenant();
+    message.name = object.name ?? undefined;
+    message.listed = object.listed ?? undefined;
+    message.weight = object.weight ?? undefined;
+    message.shadow = object.shadow ?? undefined;
+    message.quota = (object.quota !== undefined && object.quota !== null)
+      ? ResourceProfile.fromPartial(object.quota)
+      : undefined;
+    message.guaranteed = (object.guaranteed !== undefined && object.guaranteed !== null)
+      ? ResourceProfile.fromPartial(object.guaranteed)
+      : undefined;
+    message.held = (object.held !== undefined && object.held !== null)
+      ? ResourceProfile.fromPartial(object.held)
+      : undefined;
+    message.share = object.share ?? undefined;
+    message.leases = object.leases ?? undefined;
+    message.queued = object.queued ?? undefined;
     return message;
   },
 };
@@ -2344,6 +2632,10 @@ export const AdminServiceClient = makeGenericClientConstructor(
   service: typeof AdminServiceService;
   serviceName: string;
 };
+
+function floatToJson(value: number | null | undefined): number | string | null | undefined {
+  return typeof value === "number" && !globalThis.Number.isFinite(value) ? globalThis.String(value) : value;
+}
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | undefined;
 

@@ -180,7 +180,14 @@ export interface AllocateRequest {
     | boolean
     | undefined;
   /** Do everything but change anything. */
-  validateOnly?: boolean | undefined;
+  validateOnly?:
+    | boolean
+    | undefined;
+  /**
+   * When the work must have started, or need not at all: not before start_ms, and at most 7 days ahead. A request that still
+   * waits then is REJECTED. Absent: it waits for as long as its lease lives.
+   */
+  latestStartMs?: number | undefined;
 }
 
 export interface AllocateRequest_ParamsEntry {
@@ -249,6 +256,8 @@ export interface Lease {
     | undefined;
   /** The same by class; empty where they are not told apart. */
   executedByClass: { [key: string]: number };
+  /** As requested. */
+  latestStartMs?: number | undefined;
 }
 
 export interface Lease_ParamsEntry {
@@ -444,6 +453,7 @@ function createBaseAllocateRequest(): AllocateRequest {
     ttlMs: undefined,
     noQueue: undefined,
     validateOnly: undefined,
+    latestStartMs: undefined,
   };
 }
 
@@ -481,6 +491,9 @@ export const AllocateRequest: MessageFns<AllocateRequest> = {
     }
     if (message.validateOnly !== undefined) {
       writer.uint32(88).bool(message.validateOnly);
+    }
+    if (message.latestStartMs !== undefined) {
+      writer.uint32(96).int64(message.latestStartMs);
     }
     return writer;
   },
@@ -589,6 +602,14 @@ export const AllocateRequest: MessageFns<AllocateRequest> = {
             message.validateOnly = reader.bool();
             continue;
           }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.latestStartMs = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -651,6 +672,11 @@ export const AllocateRequest: MessageFns<AllocateRequest> = {
         : isSet(object.validate_only)
         ? globalThis.Boolean(object.validate_only)
         : undefined,
+      latestStartMs: isSet(object.latestStartMs)
+        ? globalThis.Number(object.latestStartMs)
+        : isSet(object.latest_start_ms)
+        ? globalThis.Number(object.latest_start_ms)
+        : undefined,
     };
   },
 
@@ -695,6 +721,9 @@ export const AllocateRequest: MessageFns<AllocateRequest> = {
     if (message.validateOnly !== undefined) {
       obj.validateOnly = message.validateOnly;
     }
+    if (message.latestStartMs !== undefined) {
+      obj.latestStartMs = Math.round(message.latestStartMs);
+    }
     return obj;
   },
 
@@ -722,6 +751,7 @@ export const AllocateRequest: MessageFns<AllocateRequest> = {
     message.ttlMs = object.ttlMs ?? undefined;
     message.noQueue = object.noQueue ?? undefined;
     message.validateOnly = object.validateOnly ?? undefined;
+    message.latestStartMs = object.latestStartMs ?? undefined;
     return message;
   },
 };
@@ -844,6 +874,7 @@ function createBaseLease(): Lease {
     queue: undefined,
     executedInstructions: undefined,
     executedByClass: {},
+    latestStartMs: undefined,
   };
 }
 
@@ -936,6 +967,9 @@ export const Lease: MessageFns<Lease> = {
     globalThis.Object.entries(message.executedByClass).forEach(([key, value]: [string, number]) => {
       Lease_ExecutedByClassEntry.encode({ key: key as any, value }, writer.uint32(234).fork()).join();
     });
+    if (message.latestStartMs !== undefined) {
+      writer.uint32(240).int64(message.latestStartMs);
+    }
     return writer;
   },
 
@@ -1190,6 +1224,14 @@ export const Lease: MessageFns<Lease> = {
             }
             continue;
           }
+          case 30: {
+            if (tag !== 240) {
+              break;
+            }
+
+            message.latestStartMs = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1326,6 +1368,11 @@ export const Lease: MessageFns<Lease> = {
           {},
         )
         : {},
+      latestStartMs: isSet(object.latestStartMs)
+        ? globalThis.Number(object.latestStartMs)
+        : isSet(object.latest_start_ms)
+        ? globalThis.Number(object.latest_start_ms)
+        : undefined,
     };
   },
 
@@ -1430,6 +1477,9 @@ export const Lease: MessageFns<Lease> = {
         });
       }
     }
+    if (message.latestStartMs !== undefined) {
+      obj.latestStartMs = Math.round(message.latestStartMs);
+    }
     return obj;
   },
 
@@ -1497,6 +1547,7 @@ export const Lease: MessageFns<Lease> = {
       },
       {},
     );
+    message.latestStartMs = object.latestStartMs ?? undefined;
     return message;
   },
 };

@@ -248,6 +248,8 @@ Options:
                          (default: the service's, 60s)
   --start <time>         when the work starts: ISO 8601, or +30s from now
                          (default: now)
+  --latest-start <time>  give up when it still waits for room then: ISO 8601, or
+                         +5m from now
   --no-queue             fail when there is no room now
   --validate-only        do everything but change anything
   --request-id <id>      key for a safe repeat (default: a new one)

@@ -1,0 +1,188 @@
+import type { Room } from '../core/admit.ts';
+import { ADJUSTMENTS_MAX, type Adjustment, holdsRoom } from '../core/lease.ts';
+import { GRAIN } from '../core/needs.ts';
+import type { Actuated, Clock } from '../core/ports.ts';
+import { type Entitlement, RESOURCE_OF } from '../core/profile.ts';
+import { PRESSURE_FRACTION, type Reclaimable, type Take } from '../core/reclaim.ts';
+import type { GuestSample } from '../core/sample.ts';
+import { beyond, ROOM_FIELDS, roomOf } from '../core/tenant.ts';
+import type { GuestBook } from './guest-book.ts';
+import { decided, decisionOf, type LeaseBook, type LeaseRecord } from './lease-book.ts';
+import type { LeaseJournal } from './lease-journal.ts';
+import type { ManagedGuest } from './managed-guest.ts';
+import type { EnginePolicy } from './policy.ts';
+import { roomText, type Tenancy } from './tenancy.ts';
+
+/** What a guest used in so many ms is what it uses: several samples of the slowest kind beside a lease. */
+const LOOK_BACK_MS = 5_000;
+
+export interface ReclaimerParts {
+  readonly clock: Clock;
+  readonly guests: GuestBook;
+  readonly leases: LeaseBook;
+  readonly journal: LeaseJournal;
+  readonly tenancy: Tenancy;
+  readonly policy: EnginePolicy;
+}
+
+/** Finds what running leases could give up, and takes it: from what they were admitted, so that it is durable with who gets it. */
+export class Reclaimer {
+  readonly #parts: ReclaimerParts;
+
+  constructor(parts: ReclaimerParts) {
+    this.#parts = parts;
+  }
+
+  /** Leases of other guests that could give something up. */
+  candidates(receiver: ManagedGuest): Reclaimable[] {
+    const all: Reclaimable[] = [];
+    for (const guest of this.#parts.guests.managed.values())
+      if (guest !== receiver) all.push(...this.#ofGuest(guest));
+    return all;
+  }
+
+  /** Who gives what, in words. */
+  text(takes: readonly Take[]): string {
+    return takes
+      .map(({ leaseId, room, kind }) => `${roomText(room)} (${kind}) from ${this.#nameOf(leaseId)}`)
+      .join(', ');
+  }
+
+  /**
+   * Lower what these leases were admitted; owed to the ledger, so that the next commit, with the lease that gets it, takes it
+   * along. Returns the guests that are to move.
+   */
+  take(takes: readonly Take[], receiver: LeaseRecord['lease']): ManagedGuest[] {
+    const { leases, guests, journal } = this.#parts;
+    const moved = new Set<ManagedGuest>();
+    for (const { leaseId, room, kind } of takes) {
+      const record = leases.get(leaseId);
+      journal.owe(this.#lowered(record, room, `${kind} reclaimed for ${whose(receiver)}`));
+      const guest = guests.find(record.lease.guest);
+      if (guest !== undefined) moved.add(guest);
+    }
+    return [...moved];
+  }
+
+  #lowered(record: LeaseRecord, room: Room, reason: string): LeaseRecord {
+    const atMs = this.#parts.clock.nowMs();
+    const admitted: Entitlement = {
+      ...record.admitted,
+      ...roomOf((field) => record.admitted[field] - room[field]),
+    };
+    const fields = ROOM_FIELDS.filter((field) => room[field] > 0);
+    const adjustments = fields.map((field): Adjustment => {
+      const [from, to] = [record.admitted[field], admitted[field]];
+      const usage = record.lease.used[field];
+      const residual = usage === undefined ? 0 : usage - (record.lease.predicted.fields[field]?.q50 ?? usage);
+      return { atMs, resource: RESOURCE_OF[field], from, to, residual, reason };
+    });
+    const lease = {
+      ...record.lease,
+      state: 'DEGRADED' as const,
+      reason,
+      adjustments: [...record.lease.adjustments, ...adjustments].slice(-ADJUSTMENTS_MAX),
+    };
+    const decision = decisionOf(lease, {
+      atMs,
+      action: 'adjust',
+      rule: 'reclaim',
+      inputs: { millicores: room.cpuMillicores, memoryBytes: room.memoryBytes },
+      outcome: reason,
+    });
+    return decided({ ...record, lease, admitted }, decision);
+  }
+
+  #nameOf(leaseId: string): string {
+    return whose(this.#parts.leases.get(leaseId).lease);
+  }
+
+  /** What of a guest's entitlement its usage and its leases' forecasts leave over is shared out among its leases. */
+  #ofGuest(guest: ManagedGuest): Reclaimable[] {
+    const { leases, clock } = this.#parts;
+    const nowMs = clock.nowMs();
+    if (guest.record.mode !== 'enforce' || guest.facts.state !== 'running') return [];
+    if (guest.busy || guest.unread || guest.leaving) return [];
+    const records = leases.ofGuest(guest.record.id).filter(({ lease }) => holdsRoom(lease.state));
+    const inPlace = ({ lease: { state } }: LeaseRecord): boolean =>
+      state === 'ACTIVE' || state === 'DEGRADED';
+    if (records.length === 0 || !records.every(inPlace)) return [];
+
+    let idle = this.#idle(guest, records, nowMs);
+    const shares: Reclaimable[] = [];
+    for (const record of records) {
+      const { id: leaseId, tenant, priority } = record.lease;
+      const above = (keep: Room): Room => {
+        const kept = roomOf((field) => Math.max(keep[field], guest.record.baseline.entitlement[field]));
+        const free = beyond(record.admitted, kept);
+        return roomOf((field) => wholeGrainsIn(Math.min(idle[field], free[field]), field));
+      };
+      const slack = above(stillNeeded(record, nowMs));
+      const most = above(record.least);
+      shares.push({
+        leaseId,
+        tenant,
+        priority,
+        slack,
+        most: roomOf((field) => Math.max(slack[field], most[field])),
+      });
+      idle = beyond(idle, shares.at(-1)?.most ?? idle);
+    }
+    return shares;
+  }
+
+  /** What a guest holds by its leases and has not used of late, headroom kept; nothing of what is not known or must rest. */
+  #idle(guest: ManagedGuest, records: readonly LeaseRecord[], nowMs: number): Room {
+    const { tenancy, policy } = this.#parts;
+    const admitted = records.map((record) => record.admitted);
+    const target = guest.target(admitted);
+    const asked = guest.asked(admitted);
+    const policies = records.map(({ lease }) => tenancy.policy(lease.tenant));
+    const cooldownMs = Math.max(...policies.map((one) => one.cooldownMs));
+    const isPressed = underPressure(guest.lastSample, guest.held, policy);
+    return roomOf((field) => {
+      const resource = RESOURCE_OF[field] as 'cpu' | 'memory';
+      const usage = guest.usageMax(field, nowMs - LOOK_BACK_MS);
+      const rests = nowMs - (guest.changedAtMs.get(resource) ?? Number.NEGATIVE_INFINITY) < cooldownMs;
+      // Beyond its ceiling a lease is promised what it does not hold: nothing would be freed by taking it.
+      const isClipped = asked[field] > target[field];
+      const isOurs = !guest.record.relinquished.includes(resource as Actuated);
+      if (usage === undefined || isPressed || rests || isClipped || !isOurs) return 0;
+      const headroom = Math.max(...policies.map((one) => one.needs.headroomFraction[resource]));
+      return Math.max(0, target[field] - usage * (1 + headroom));
+    });
+  }
+}
+
+/** The largest multiple of the field's grain in `value`: what is left must be something the actuators can set. */
+function wholeGrainsIn(value: number, field: keyof Room): number {
+  return Math.floor(value / GRAIN[field]) * GRAIN[field];
+}
+
+/** What a lease is foreseen to need at most; nothing once the time it was foreseen to take has passed. */
+function stillNeeded({ lease, admitted }: LeaseRecord, nowMs: number): Room {
+  const durationS = lease.predicted.durationS?.q95;
+  const isOver = durationS !== undefined && nowMs >= (lease.inPlaceAtMs ?? nowMs) + durationS * 1000;
+  return roomOf((field) => (isOver ? 0 : (lease.predicted.fields[field]?.q95 ?? admitted[field])));
+}
+
+/** Whether a guest is short already: it stands at its entitlement, waits for the host's CPUs, or is stalled on memory. */
+function underPressure(
+  sample: GuestSample | undefined,
+  held: Entitlement,
+  { adjust }: EnginePolicy,
+): boolean {
+  if (sample === undefined) return true;
+  const atLimit = ROOM_FIELDS.some((field) => {
+    const { limitFraction } = adjust[RESOURCE_OF[field] as Actuated];
+    return (sample.usage[field] ?? 0) >= held[field] * limitFraction;
+  });
+  const delay = Math.max(0, ...(sample.vcpus ?? []).map(({ delayFraction }) => delayFraction));
+  const stalled = sample.pressure?.memorySome ?? 0;
+  const swaps = (sample.memory?.swapInBytesPerS ?? 0) > 0;
+  return atLimit || delay > PRESSURE_FRACTION || stalled > PRESSURE_FRACTION || swaps;
+}
+
+function whose({ tenant, guestName, id }: LeaseRecord['lease']): string {
+  return `${tenant === '' ? '' : `tenant ${tenant}, `}guest ${guestName}, lease ${id}`;
+}
