@@ -133,7 +133,12 @@ export class Fitting {
     const takes = reclaim(lack, this.#reclaimer.candidates(guest), this.#tenancy.spare());
     if (takes !== undefined && takes.length > 0) {
       const after = beyond(committed, totalOf(takes));
-      const second = admit(capacity, after, held, wanted, least, demand);
+      // Guests cannot use more than they are promised: what is taken from others leaves the tail as well.
+      const tailWith = (given: Room): Room => {
+        const tail = demand.tailWith(given);
+        return roomOf((field) => Math.min(tail[field], after[field] - held[field] + given[field]));
+      };
+      const second = admit(capacity, after, held, wanted, least, { ...demand, tailWith });
       if (second.kind !== 'no-room') return this.#granted(guest, wish, held, second, takes);
     }
     if (admission.kind === 'grant-part') return this.#granted(guest, wish, held, admission, []);
