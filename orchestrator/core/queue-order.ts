@@ -5,7 +5,7 @@ export interface Waiting {
   readonly id: string;
   readonly priority: Priority;
   readonly requestedAtMs: number;
-  /** ms since epoch; later it need not start at all. Absent: any time will do. */
+  /** ms since epoch; later it need not start at all. Absent: whenever there is room. */
   readonly latestStartMs?: number;
   /** Its tenant's dominant share over its weight, at this moment. */
   readonly share: number;

@@ -9,7 +9,7 @@ import { Clients } from './clients.ts';
 import { generator, pick, seeds } from './generator.ts';
 import { guest, World } from './world.ts';
 
-const SEEDS_DEFAULT = 20;
+const SEEDS_DEFAULT = 6;
 /** A quarter of a second on a quiet host, for each mode. */
 const SEED_MS_MAX = 15_000;
 const GUESTS = ['a', 'b', 'c'];

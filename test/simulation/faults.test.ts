@@ -9,7 +9,7 @@ import { assertWithinCapacity, Clients } from './clients.ts';
 import { generator, pick, seeds } from './generator.ts';
 import { guest, type LogLine, type Process, World } from './world.ts';
 
-const SEEDS_DEFAULT = 60;
+const SEEDS_DEFAULT = 20;
 /** Seeds beyond the default ones that once found what those did not. */
 const SEEDS_TELLING = process.env.FORESHADE_SEED === undefined ? [81, 575] : [];
 /** A quarter of a second on a quiet host. */

@@ -13,7 +13,7 @@ import { PLANTED_BUGS } from './simulator/planted-bugs.ts';
 import { shrink } from './simulator/shrink.ts';
 import { type SimulationOptions, simulate, type Verdict } from './simulator/simulation.ts';
 
-const SEEDS_DEFAULT = 10;
+const SEEDS_DEFAULT = 6;
 const TICKS = Number(process.env.FORESHADE_TICKS ?? 1000);
 /** A bug that is not found within so many seeds is not found. */
 const SEEDS_PER_BUG = 1_000;

@@ -158,12 +158,16 @@ function foreignChangesStand({ ledger, host, foreign, settled }: Sight): Finding
   return undefined;
 }
 
+/** What is taken for somebody else, who waits for it, goes at once. */
+const TAKEN = /reclaimed for|brought back to its promise/;
+
 /** A step down takes no more than the policy's share. */
 function shrinksBySteps({ open, policy }: Sight): Finding {
   for (const leases of open.values()) {
     for (const { id, adjustments } of leases) {
       const last = adjustments.at(-1);
       if (last === undefined || last.resource === 'instructions' || last.to >= last.from) continue;
+      if (TAKEN.test(last.reason)) continue;
       const least = last.from * (1 - policy.adjust[last.resource].shrinkStepFraction);
       if (last.to < Math.floor(least))
         return `${id} went from ${last.from} to ${last.to} ${last.resource} in one step`;
