@@ -68,32 +68,32 @@ interface PlainVector {
 export class ArrowStream {
   readonly #types: readonly DuckDBType[];
   readonly #schema: Schema;
-  /** The schema's message: what every stream of this schema begins with. */
-  readonly head: Uint8Array;
-  readonly end = END;
+  /** Bytes of the schema's message, with which a stream begins; undefined until it has begun. */
+  #headBytes: number | undefined;
 
   constructor(result: DuckDBResult) {
     this.#types = result.columnTypes();
     const names = result.columnNames();
     this.#schema = new Schema(this.#types.map((type, i) => new Field(names[i] ?? '', arrowType(type), true)));
-    const empty = RecordBatchStreamWriter.writeAll([this.#batch(0, (type) => texts([], type))]).toUint8Array(
-      true,
-    );
-    this.head = this.#headOf(empty);
   }
 
+  /** The next piece of the stream; the first begins it. */
   piece(chunk: DuckDBDataChunk): Uint8Array {
     const batch = this.#batch(chunk.rowCount, (type, i) =>
       columnData(chunk, i, type, this.#types[i]?.typeId),
     );
     const stream = RecordBatchStreamWriter.writeAll([batch]).toUint8Array(true);
-    return stream.subarray(this.head.byteLength, stream.byteLength - END.byteLength);
+    const from = this.#headBytes ?? 0;
+    this.#headBytes ??= headBytesOf(stream);
+    return stream.subarray(from, stream.byteLength - END.byteLength);
   }
 
-  #headOf(stream: Uint8Array): Uint8Array {
-    // A message is a mark, its length, and as many bytes.
-    const length = new DataView(stream.buffer, stream.byteOffset).getInt32(4, true);
-    return stream.slice(0, 8 + length);
+  /** What ends the stream; all of it when there was no piece. */
+  end(): Uint8Array {
+    if (this.#headBytes !== undefined) return END;
+    const empty = RecordBatchStreamWriter.writeAll([this.#batch(0, (type) => texts([], type))]);
+    const stream = empty.toUint8Array(true);
+    return Buffer.concat([stream.subarray(0, headBytesOf(stream)), END]);
   }
 
   #batch(length: number, column: (type: DataType, index: number) => Data): RecordBatch {
@@ -103,6 +103,11 @@ export class ArrowStream {
       makeData({ type: new Struct(this.#schema.fields), length, nullCount: 0, children }),
     );
   }
+}
+
+/** A message is a mark, its length, and as many bytes. */
+function headBytesOf(stream: Uint8Array): number {
+  return 8 + new DataView(stream.buffer, stream.byteOffset).getInt32(4, true);
 }
 
 function arrowType({ typeId }: DuckDBType): DataType {

@@ -9,7 +9,7 @@ import { bucketsSql } from './roll-up.ts';
  * Latest days that have a branch of their own in a view. A branch says which times it can hold, so that a question about
  * the last hour never opens the files of other days; each one costs half a millisecond of planning.
  */
-const BRANCHES_MAX = 8;
+const BRANCHES_MAX = 3;
 
 /** A SELECT over sealed files, one branch a day for the latest days. */
 function sealedSql(directory: string, files: readonly SealedFile[]): string[] {

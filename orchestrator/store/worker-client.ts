@@ -89,7 +89,8 @@ export class WorkerClient {
         yield piece;
         this.#send({ id, more: true });
       }
-      await answer;
+      const { last } = (await answer) as Answers['query'];
+      yield last;
     } finally {
       if (this.#calls.has(id)) this.#stop(id);
       await end;

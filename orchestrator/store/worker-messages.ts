@@ -36,7 +36,8 @@ export type Ask =
 
 /** What it answers to each. */
 export interface Answers {
-  readonly query: { readonly rows: number };
+  /** `last`: the end of the result, which for most is all of it. */
+  readonly query: { readonly last: Uint8Array };
   readonly export: { readonly rows: number };
   readonly 'count-log': {
     readonly rows: number;
