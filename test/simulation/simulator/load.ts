@@ -14,7 +14,7 @@ export interface Asked {
   readonly guest: SimulatedGuest;
   /** The lease it was told of first. */
   leaseId?: string;
-  /** Latest moment until which the lease was promised to live, wall clock. */
+  /** Until when its client may count on the lease, wall clock: what it was told, or what it asked for since. */
   toldExpiresAtMs: number;
   /** It asked for the end: the lease may end at any time from then on. */
   isGivenBack: boolean;
@@ -58,7 +58,7 @@ export class Load {
     const one = asked.length === 0 ? undefined : pick(random, asked);
     const open = one?.leaseId === undefined || one.isGivenBack ? undefined : one;
     if (open !== undefined && move < 0.35) this.giveBack(engine, open);
-    else if (open !== undefined && move < 0.5) this.#renew(engine, open, random);
+    else if (open !== undefined && move < 0.5) this.#renew(engine, open, random, nowMs);
     else if (one !== undefined && move < 0.6) this.#allocate(engine, one);
     else this.#ask(engine, guest, random, nowMs);
   }
@@ -105,8 +105,10 @@ export class Load {
     else this.#track(answer, asked);
   }
 
-  #renew(engine: Engine, asked: Asked, random: () => number): void {
+  #renew(engine: Engine, asked: Asked, random: () => number, nowMs: number): void {
     const ttlMs = 2_000 + Math.round(random() * 120_000);
+    // A renewal may shorten a lease, also when its answer is lost.
+    asked.toldExpiresAtMs = Math.min(asked.toldExpiresAtMs, nowMs + ttlMs);
     this.#track(engine.renew(asked.leaseId ?? '', ttlMs), asked);
   }
 
