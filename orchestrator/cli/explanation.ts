@@ -34,8 +34,9 @@ const SENTENCES: Readonly<
     },
   },
   release: {
-    told: [],
-    tell: ({ rule = '', outcome }) => `The lease ended as ${rule}: ${outcome}.`,
+    told: ['heldMillicores', 'heldMemoryBytes'],
+    tell: ({ rule = '', inputs, outcome }) =>
+      `The lease ended as ${rule}, and its guest then held ${sizes(inputs, 'held')}: ${outcome}.`,
   },
 };
 
@@ -56,7 +57,7 @@ export function explanation(decisions: readonly Decision[]): string {
   return decisions.map((decision) => `${localTime(decision.atMs)}  ${sentenceOf(decision)}`).join('\n');
 }
 
-function sizes(inputs: Inputs, kind: 'requested' | 'granted'): string {
+function sizes(inputs: Inputs, kind: 'requested' | 'granted' | 'held'): string {
   return `${cores(Number(inputs[`${kind}Millicores`]))} and ${size(Number(inputs[`${kind}MemoryBytes`]))}`;
 }
 

@@ -1,7 +1,7 @@
 import type { CallContext, WorkReport } from '../core/engine.ts';
 import type { Outcome } from '../core/forecast.ts';
 import { hasEnded, type Lease } from '../core/lease.ts';
-import type { Clock, Forecaster, LedgerWrite, Telemetry } from '../core/ports.ts';
+import type { Clock, Forecaster, Telemetry } from '../core/ports.ts';
 import type { ResourceProfile } from '../core/profile.ts';
 import { executedBetween } from '../core/sample.ts';
 import type { Background } from './background.ts';
@@ -12,6 +12,7 @@ import { decided, decisionOf, type LeaseBook, type LeaseRecord } from './lease-b
 import type { LeaseJournal } from './lease-journal.ts';
 import type { Log } from './log.ts';
 import type { ManagedGuest } from './managed-guest.ts';
+import type { MoveResult } from './mover.ts';
 import type { OutcomeJournal } from './outcomes.ts';
 import type { Settling } from './settling.ts';
 import { unlessAborted } from './unless-aborted.ts';
@@ -114,12 +115,15 @@ export class Endings {
     this.#under(id, this.close(id, 'REJECTED', reason)).catch(() => {});
   }
 
-  /** Record the end of a lease; nothing is moved. */
+  /**
+   * Record the end of a lease; nothing is moved.
+   * @param moved the guest as it was read back after what was moved for the end
+   */
   async close(
     id: string,
     state: EndState | 'REJECTED',
     reason: string,
-    writes: readonly LedgerWrite[] = [],
+    moved?: { readonly guest: ManagedGuest; readonly result: MoveResult },
   ): Promise<void> {
     const { leases, journal, clock, log, onEnded } = this.#parts;
     const record = leases.get(id);
@@ -127,9 +131,15 @@ export class Endings {
     const { queue: _, ...rest } = record.lease;
     const atMs = clock.nowMs();
     const lease: Lease = { ...rest, state, reason, releasedAtMs: atMs };
-    const decision = decisionOf(lease, { atMs, action: 'release', rule: state, inputs: {}, outcome: reason });
+    const decision = decisionOf(lease, {
+      atMs,
+      action: 'release',
+      rule: state,
+      inputs: moved === undefined ? {} : heldInputs(moved.guest),
+      outcome: [reason, ...(moved === undefined ? [] : leftBy(moved.result))].join('; '),
+    });
     journal.owe(decided({ ...record, lease }, decision), leases.prune());
-    await journal.commit(writes);
+    await journal.commit(moved === undefined ? [] : [moved.guest.write()]);
     log.info({ guest: lease.guestName, leaseId: id, decision: 'release', reason }, 'lease ended');
     onEnded();
   }
@@ -150,10 +160,10 @@ export class Endings {
     const begun = this.#begun.get(id) ?? this.#begin(id, state, reason, report);
     this.#begun.set(id, begun);
     this.#readjust(guest);
-    await moves.reach(guest);
+    const result = await moves.reach(guest);
     this.#begun.delete(id);
     guest.quietSinceMs = clock.nowMs();
-    await this.close(id, begun.state, begun.reason, [guest.write()]);
+    await this.close(id, begun.state, begun.reason, { guest, result });
   }
 
   /**
@@ -197,6 +207,15 @@ export class Endings {
     }
     return { state, reason };
   }
+}
+
+/** What a move to less did not do. */
+function leftBy({ reached, shortfalls }: MoveResult): readonly string[] {
+  return reached || shortfalls.length > 0 ? shortfalls : ['the guest keeps more than it should: tried again'];
+}
+
+function heldInputs({ held }: ManagedGuest): Record<string, number> {
+  return { heldMillicores: held.cpuMillicores, heldMemoryBytes: held.memoryBytes };
 }
 
 function workTimes(

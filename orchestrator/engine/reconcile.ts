@@ -188,7 +188,7 @@ export class Reconciler {
     for (const { lease } of open) {
       if (lease.state === 'PREPARING') await grants.putInPlace(guest, lease.id, result);
       else if (lease.state === 'RELEASING')
-        await endings.close(lease.id, 'RELEASED', lease.reason, [guest.write()]);
+        await endings.close(lease.id, 'RELEASED', lease.reason, { guest, result });
       else if (nowMs >= lease.expiresAtMs)
         endings.expire(lease.id, 'its time to live passed while the service was down');
     }

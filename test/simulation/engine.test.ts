@@ -31,6 +31,24 @@ t.test('a lease from request to release', async (t) => {
   );
 });
 
+t.test('a release says what the guest kept', async (t) => {
+  const world = await World.create([guest('a', { balloonStuckAtKib: 768 * 1024 }), guest('b')]);
+  for (const { name, kept, outcome } of [
+    {
+      name: 'a',
+      kept: 768,
+      outcome: 'released by the client; the guest keeps more than it should: tried again',
+    },
+    { name: 'b', kept: 256, outcome: 'released by the client' },
+  ]) {
+    const lease = await world.during(world.allocate({ guest: name, mem: 1024 }));
+    await world.during(world.release(lease.id));
+    const decision = world.engine.explain(lease.id).at(-1);
+    t.match(decision, { action: 'release', inputs: { heldMillicores: 1000 }, outcome }, name);
+    t.equal(Math.round(Number(decision?.inputs.heldMemoryBytes) / MIB), kept);
+  }
+});
+
 t.test('the same request_id gives the same lease', async (t) => {
   const world = await World.create([guest('a')]);
   const request = requestOf({ cpu: 2000 });

@@ -24,7 +24,7 @@ t.test('a lease of the engine', async (t) => {
   t.match(sentences, [
     'Asked for 2.50 cores and 1,024 MiB (forecast: read from the parameters), while 1.00 cores of the host were promised: granted, fits the host.',
     /^The guest held 2\.50 cores and 1,024 MiB 0\.\d s after the request: everything asked for is in place\.$/,
-    'The lease ended as RELEASED: released by the client.',
+    'The lease ended as RELEASED, and its guest then held 1.00 cores and 256 MiB: released by the client.',
   ]);
 });
 
