@@ -30,23 +30,22 @@ for (const { text, live, atRestart } of [
 }
 
 t.test('a policy that has room serves what waits; a narrower one takes nothing back', async (t) => {
-  const world = await World.create([guest('a'), guest('b'), guest('c')]);
-  const first = await world.during(world.allocate({ guest: 'a', cpu: 4000, ttlMs: 600_000 }));
-  const waiting = await world.allocate({ guest: 'b', cpu: 4000, ttlMs: 600_000 });
+  const { reserved, overcommit } = POLICY.capacity;
+  const narrow = { ...POLICY, capacity: { overcommit, reserved: { ...reserved, cpuMillicores: 4000 } } };
+  const world = await World.create([guest('a'), guest('b'), guest('c')], narrow);
+  const first = await world.during(world.allocate({ guest: 'a', cpu: 2000, ttlMs: 600_000 }));
+  const waiting = await world.allocate({ guest: 'b', cpu: 2500, ttlMs: 600_000 });
   t.equal(waiting.state, 'QUEUED');
-  world.engine.adoptPolicy({
-    ...POLICY,
-    capacity: { ...POLICY.capacity, overcommit: { cpu: 2, memory: 1 } },
-  });
+  world.engine.adoptPolicy(POLICY);
   await world.pass(3000);
   t.equal(world.engine.getLease(waiting.id).state, 'ACTIVE');
-  world.engine.adoptPolicy(POLICY);
+  world.engine.adoptPolicy(narrow);
   await world.pass(3000);
   t.match(
     [first, waiting].map(({ id }) => world.engine.getLease(id)),
     [
-      { state: 'ACTIVE', granted: { cpuMillicores: 4000 } },
-      { state: 'ACTIVE', granted: { cpuMillicores: 4000 } },
+      { state: 'ACTIVE', granted: { cpuMillicores: 2000 } },
+      { state: 'ACTIVE', granted: { cpuMillicores: 2500 } },
     ],
   );
   const third = await world.allocate({ guest: 'c', cpu: 1500 });
