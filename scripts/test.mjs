@@ -23,7 +23,7 @@ function filesOf(kind) {
     .map((name) => `${kind}/${name.slice(0, -'.test.js'.length)}`);
 }
 
-/** Run one file. @returns its exit code, its output and how long it took */
+/** Run one file. @returns its exit code, its TAP, all it printed and how long it took */
 function runFile(file) {
   const began = Date.now();
   return new Promise((resolve) => {
@@ -38,38 +38,43 @@ function runFile(file) {
       killSignal: 'SIGKILL',
     });
     const chunks = [];
-    child.stdout.on('data', (chunk) => chunks.push(chunk));
+    const tapChunks = [];
+    child.stdout.on('data', (chunk) => {
+      tapChunks.push(chunk);
+      chunks.push(chunk);
+    });
     child.stderr.on('data', (chunk) => chunks.push(chunk));
     child.on('close', (code, signal) => {
       const output = Buffer.concat(chunks).toString();
-      resolve({ file, code: code ?? `killed by ${signal}`, output, ms: Date.now() - began });
+      const tap = Buffer.concat(tapChunks).toString();
+      resolve({ file, code: code ?? `killed by ${signal}`, tap, output, ms: Date.now() - began });
     });
   });
 }
 
 /** Assertions of a TAP stream by outcome, at every depth but the subtests' own summary lines. */
-function countsOf(output) {
-  const summary = /^# \{ total: (\d+)(.*)\}$/m.exec(output);
+function countsOf(tap) {
+  const summary = /^# \{ total: (\d+)(.*)\}$/m.exec(tap);
   const of = (name) => Number(new RegExp(`${name}: (\\d+)`).exec(summary?.[2] ?? '')?.[1] ?? 0);
   return { pass: of('pass'), fail: of('fail'), skip: of('skip') };
 }
 
 /** Why a file that was skipped as a whole was skipped. */
-function skipReason(output) {
-  return /^1\.\.0 # (?:skip )?(.*)$/im.exec(output)?.[1];
+function skipReason(tap) {
+  return /^1\.\.0 # (?:skip )?(.*)$/im.exec(tap)?.[1];
 }
 
-function report({ file, code, output, ms }, totals) {
-  const counts = countsOf(output);
+function report({ file, code, tap, output, ms }, totals) {
+  const counts = countsOf(tap);
   const seconds = `${(ms / 1000).toFixed(1)} s`.padStart(8);
-  const reason = skipReason(output);
+  const reason = skipReason(tap);
   totals.pass += counts.pass;
   totals.fail += counts.fail;
   totals.skip += counts.skip;
   if (code === 0 && reason !== undefined) {
     totals.skip += 1;
     console.log(`  skipped  ${file}: ${reason}`);
-  } else if (code === 0) {
+  } else if (code === 0 && counts.pass + counts.skip > 0) {
     const skipped = counts.skip > 0 ? `, ${counts.skip} skipped` : '';
     console.log(`  ok ${seconds}  ${file}: ${counts.pass} assertions${skipped}`);
   } else {
