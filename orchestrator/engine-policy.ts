@@ -20,6 +20,7 @@ export function enginePolicy(config: Config): EnginePolicy {
   return {
     mode: host.mode,
     capacity: {
+      admitBy: host.overcommit.admitBy,
       overcommit: { cpu: host.overcommit.cpu, memory: host.overcommit.memory },
       reserved: {
         cpuMillicores: host.reserved.cpuMillicores,

@@ -4,6 +4,8 @@ export const LAB_HOST_POLICY = {
   cpuOvercommit: 3.0,
   /** None: the guests' memory is backed in full. */
   memoryOvercommit: 1.0,
+  /** A lab's guests are about as large as its host: what they could use together tells nothing. */
+  admitBy: 'promises',
   reservedCpuMillicores: 200,
   reservedMemoryMib: 1024,
 } as const;
@@ -26,6 +28,7 @@ uri = "${uri}"
 [host.overcommit]
 cpu = ${LAB_HOST_POLICY.cpuOvercommit.toFixed(1)}
 memory = ${LAB_HOST_POLICY.memoryOvercommit.toFixed(1)}
+admit_by = "${LAB_HOST_POLICY.admitBy}"
 
 [host.reserved]
 cpu_millicores = ${LAB_HOST_POLICY.reservedCpuMillicores}

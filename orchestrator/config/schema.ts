@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { ADMIT_BY } from '../core/admit.ts';
 import { MODES } from '../core/guest.ts';
 import { TTL_MS_DEFAULT, TTL_MS_MAX, TTL_MS_MIN } from '../core/request.ts';
 import { SAMPLING_BOUNDS } from '../core/sample.ts';
@@ -182,8 +183,13 @@ export const CONFIG_SCHEMA = z.strictObject({
             1,
             'Memory that may be promised over what remains after the reserve.',
           ),
+          admit_by: key(
+            oneOf(ADMIT_BY),
+            'joint-tail',
+            'What binds leases where more is promised than there is: that the upper tail of what all guests use together fits total - reserved (joint-tail), or the promises alone (promises). At a ratio of 1 both are the same.',
+          ),
         },
-        'Overcommit ratios: capacity = (total - reserved) x ratio. Beyond 1, leases are also admitted only while the upper tail of what all guests use together fits total - reserved.',
+        'Overcommit ratios: capacity = (total - reserved) x ratio. Beyond 1, `admit_by` says what else binds.',
       ),
       reserved: section(
         {

@@ -1,8 +1,13 @@
 import type { HostFacts } from './guest.ts';
 import { type Entitlement, MIB, MILLICORES_PER_VCPU } from './profile.ts';
 
+/** What binds leases on a host that promises more than it has: the joint tail of demand beside the promises, or these alone. */
+export const ADMIT_BY = ['joint-tail', 'promises'] as const;
+
 /** What of a host may be promised. */
 export interface CapacityPolicy {
+  /** Absent: `joint-tail`. */
+  readonly admitBy?: (typeof ADMIT_BY)[number];
   /** Sellable over physical, >= 1 means overcommitted. */
   readonly overcommit: { readonly cpu: number; readonly memory: number };
   /** Kept for the host itself. */

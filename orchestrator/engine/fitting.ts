@@ -134,11 +134,14 @@ export class Fitting {
     if (takes !== undefined && takes.length > 0) {
       const after = beyond(committed, totalOf(takes));
       // Guests cannot use more than they are promised: what is taken from others leaves the tail as well.
-      const tailWith = (given: Room): Room => {
-        const tail = demand.tailWith(given);
-        return roomOf((field) => Math.min(tail[field], after[field] - held[field] + given[field]));
+      const bound = demand && {
+        ...demand,
+        tailWith: (given: Room): Room => {
+          const tail = demand.tailWith(given);
+          return roomOf((field) => Math.min(tail[field], after[field] - held[field] + given[field]));
+        },
       };
-      const second = admit(capacity, after, held, wanted, least, { ...demand, tailWith });
+      const second = admit(capacity, after, held, wanted, least, bound);
       if (second.kind !== 'no-room') return this.#granted(guest, wish, held, second, takes);
     }
     if (admission.kind === 'grant-part') return this.#granted(guest, wish, held, admission, []);

@@ -56,22 +56,23 @@ export class HostRoom {
   }
 
   /**
-   * The second bound: what all guests may come to use, with this one's leases needing `median`. Those that are not managed count
-   * with all they may use.
+   * The second bound: what all guests may come to use, with this one's leases needing `median`; undefined where only promises
+   * bind. Guests that are not managed are not seen, and count as the operator's ratio expects of them.
    * @throws {AllocatorError} HYPERVISOR_UNAVAILABLE when the host was never read
    */
-  demandBound(guest: GuestId, median: Room): DemandBound {
-    const physical = physicalOf(this.#known(), this.#policy.capacity);
-    const theirs = this.#guests.unmanagedCommitted();
+  demandBound(guest: GuestId, median: Room): DemandBound | undefined {
+    const { capacity } = this.#policy;
+    const physical = physicalOf(this.#known(), capacity);
+    if (capacity.admitBy === 'promises') return undefined;
+    const unmanaged = this.#guests.unmanagedCommitted();
+    const theirs = {
+      cpuMillicores: unmanaged.cpuMillicores / capacity.overcommit.cpu,
+      memoryBytes: unmanaged.memoryBytes / capacity.overcommit.memory,
+    };
     return {
       physical,
-      tailWith: (given) => {
-        const ours = this.#demand.tailWith(guest, given, median);
-        return {
-          cpuMillicores: ours.cpuMillicores + theirs.cpuMillicores,
-          memoryBytes: ours.memoryBytes + theirs.memoryBytes,
-        };
-      },
+      tailWith: (given) =>
+        plus(this.#demand.tailWith(guest, within(given, physical), within(median, physical)), theirs),
     };
   }
 
@@ -115,7 +116,13 @@ export class HostRoom {
     if (guest === undefined) return undefined;
     const size = this.#promiseOf(id);
     const medians = this.#leases.promisedLeast(id);
-    return medians.length === 0 ? { size } : { size, median: guest.target(medians) };
+    if (this.#host === undefined) return { size };
+    // However much a guest was promised, it uses no more than there is.
+    const physical = physicalOf(this.#host, this.#policy.capacity);
+    return {
+      size: within(size, physical),
+      ...(medians.length > 0 && { median: within(guest.target(medians), physical) }),
+    };
   }
 
   #holdingsOf(id: GuestId): ReadonlyMap<string, Room> {
@@ -133,4 +140,11 @@ export class HostRoom {
     if (guest === undefined || guest.facts.state !== 'running') return { cpuMillicores: 0, memoryBytes: 0 };
     return guest.record.mode === 'enforce' ? guest.target(this.#leases.promised(id)) : guest.held;
   }
+}
+
+function within(room: Room, bound: Room): Room {
+  return {
+    cpuMillicores: Math.min(room.cpuMillicores, bound.cpuMillicores),
+    memoryBytes: Math.min(room.memoryBytes, bound.memoryBytes),
+  };
 }

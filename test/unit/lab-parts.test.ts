@@ -94,7 +94,7 @@ t.test('the service takes the suggested configuration', async (t) => {
   const uri = 'qemu+unix:///system?socket=/run/x/libvirt-sock';
   const config = parseConfig(labServiceConfig(uri), 'lab');
   t.equal(config.libvirt.uri, uri);
-  t.strictSame(config.host.overcommit, { cpu: 3, memory: 1 });
+  t.strictSame(config.host.overcommit, { cpu: 3, memory: 1, admitBy: 'promises' });
   t.strictSame(config.host.reserved, { cpuMillicores: 200, memoryMib: 1024 });
 });
 
