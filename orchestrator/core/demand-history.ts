@@ -5,6 +5,8 @@ import type { DemandProfile } from './joint-tail.ts';
 const GROWTH = 1.1;
 /** They reach 90 million: in millicores 90,000 cores, in MiB 85 TiB. */
 const BUCKETS = 192;
+/** A history has buckets as high as its demand went, so many more at a time. */
+const BUCKETS_STEP = 16;
 /** What is this old counts half: work that comes once a fortnight is still seen the next time. */
 const HALF_LIFE_DAYS = 14;
 const PEAK_LEVEL = 0.99;
@@ -12,9 +14,9 @@ const PEAK_LEVEL = 0.99;
 const GUARD_HALF_DAYS = 2;
 const DAY_MS = 86_400_000;
 
-/** What one guest's past demand of one resource looked like, in 2 KiB. */
+/** What one guest's past demand of one resource looked like, in 1.5 KiB at most. */
 export class DemandHistory {
-  readonly #weights = new Float64Array(BUCKETS);
+  #weights = new Float64Array(0);
   #sum = 0;
   #total = 0;
   #day = Number.NEGATIVE_INFINITY;
@@ -28,6 +30,7 @@ export class DemandHistory {
     assert(Number.isFinite(atMs) && lastedMs > 0 && Number.isFinite(demand) && demand >= 0);
     this.#age(Math.floor(atMs / DAY_MS));
     const bucket = Math.min(Math.floor(Math.log1p(demand) / Math.log(GROWTH)), BUCKETS - 1);
+    if (bucket >= this.#weights.length) this.#grow(bucket);
     this.#weights[bucket] = (this.#weights[bucket] as number) + lastedMs;
     this.#sum += demand * lastedMs;
     this.#total += lastedMs;
@@ -53,14 +56,21 @@ export class DemandHistory {
     this.#day = day;
     this.#sum *= kept;
     this.#total *= kept;
-    for (let bucket = 0; bucket < BUCKETS; bucket += 1)
+    for (let bucket = 0; bucket < this.#weights.length; bucket += 1)
       this.#weights[bucket] = (this.#weights[bucket] as number) * kept;
+  }
+
+  #grow(bucket: number): void {
+    const weights = new Float64Array(Math.ceil((bucket + 1) / BUCKETS_STEP) * BUCKETS_STEP);
+    weights.set(this.#weights);
+    this.#weights = weights;
   }
 
   /** Read linearly within its bucket. */
   #quantile(level: number): number {
     let wanted = level * this.#total;
-    for (const [bucket, weight] of this.#weights.entries()) {
+    for (let bucket = 0; bucket < this.#weights.length; bucket += 1) {
+      const weight = this.#weights[bucket] as number;
       if (weight > 0 && weight >= wanted) {
         const low = GROWTH ** bucket - 1;
         return low + (GROWTH ** (bucket + 1) - 1 - low) * (wanted / weight);

@@ -12,6 +12,7 @@ import {
 } from '../core/profile.ts';
 import type { GuestSample } from '../core/sample.ts';
 import { shortShareAfter } from '../core/short-share.ts';
+import { RecentUsage } from './recent-usage.ts';
 
 /** What the ledger stores of an adopted guest. */
 export interface GuestRecord extends AdoptedGuest {
@@ -25,8 +26,6 @@ export interface GuestRecord extends AdoptedGuest {
 
 /** Entitlements remembered of a guest that never comes to rest: a balloon still travels to one of the last it was sent to. */
 const KNOWN_MAX = 16;
-/** Samples kept per guest: 6 s at the fast cadence, longer than any cooldown's look back. */
-const RECENT_MAX = 64;
 /** Samples older than this say nothing about the guest's state before a request. */
 const BEFORE_MS = 10_000;
 /** A guest's own memory statistics lag by their period: what they say this soon after a lease still speaks of it. */
@@ -64,7 +63,7 @@ export class ManagedGuest {
   /** When the last lease was given back. */
   quietSinceMs = Number.NEGATIVE_INFINITY;
   #before: ResourceProfile = {};
-  readonly #recent: GuestSample[] = [];
+  readonly #recent = new RecentUsage();
   readonly #short = new Map<EntitlementField, { readonly share: number; readonly atMs: number }>();
   #queue: Promise<unknown> = Promise.resolve();
   #queued = 0;
@@ -172,8 +171,7 @@ export class ManagedGuest {
 
   note(sample: GuestSample): void {
     this.lastSample = sample.cadence === 'full' || this.lastSample === undefined ? sample : this.lastSample;
-    this.#recent.push(sample);
-    if (this.#recent.length > RECENT_MAX) this.#recent.shift();
+    this.#recent.note(sample);
   }
 
   /**
@@ -184,7 +182,7 @@ export class ManagedGuest {
     const sinceMs = Math.max(nowMs - BEFORE_MS, this.quietSinceMs + AFTERGLOW_MS);
     const profile: { -readonly [F in ProfileField]?: number } = { ...this.#before };
     for (const field of PROFILE_FIELDS) {
-      const values = this.#values(field, sinceMs).sort((a, b) => a - b);
+      const values = this.#recent.of(field, sinceMs).sort((a, b) => a - b);
       const median = values[Math.floor((values.length - 1) / 2)];
       const isQuiet = values.length >= QUIET_SAMPLES_MIN || profile[field] === undefined;
       if (median !== undefined && isQuiet) profile[field] = median;
@@ -194,7 +192,7 @@ export class ManagedGuest {
   }
 
   usageMax(field: ProfileField, sinceMs: number): number | undefined {
-    const values = this.#values(field, sinceMs);
+    const values = this.#recent.of(field, sinceMs);
     return values.length === 0 ? undefined : Math.max(...values);
   }
 
@@ -214,13 +212,6 @@ export class ManagedGuest {
   /** Share of the time of late in which a field fell short, in [0, 1]. */
   shortShare(field: EntitlementField): number {
     return this.#short.get(field)?.share ?? 0;
-  }
-
-  #values(field: ProfileField, sinceMs: number): number[] {
-    return this.#recent
-      .filter((sample) => sample.atMs > sinceMs)
-      .map((sample) => sample.usage[field])
-      .filter((value) => value !== undefined);
   }
 
   write(): LedgerWrite {
