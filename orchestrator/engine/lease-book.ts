@@ -80,8 +80,14 @@ export class LeaseBook {
     return [...this.#queued].map((id) => this.get(id));
   }
 
+  /** Guests with leases that have not ended. */
+  guests(): Iterable<GuestId> {
+    return this.#byGuest.keys();
+  }
+
   ofGuest(guest: GuestId): LeaseRecord[] {
-    return [...(this.#byGuest.get(guest) ?? [])].map((id) => this.get(id));
+    const ids = this.#byGuest.get(guest);
+    return ids === undefined ? [] : Array.from(ids, (id) => this.get(id));
   }
 
   /** Leases of a guest that hold room on the host and whose time has come. */

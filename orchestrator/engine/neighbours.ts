@@ -42,8 +42,11 @@ export class Neighbours {
     const { guests, clock, policy, background } = this.#parts;
     const nowMs = clock.nowMs();
     for (const [guest, untilMs] of this.#heldUntilMs) if (nowMs >= untilMs) this.#letGo(guest);
+    const managed = [...guests.managed.values()];
+    // Most of the time nobody bursts, and then nobody need be asked how he fares.
+    if (!managed.some((guest) => this.#burst(guest) > 0)) return;
     const found = overbearing(
-      [...guests.managed.values()].map((guest) => this.#seen(guest, nowMs)),
+      managed.map((guest) => this.#seen(guest, nowMs)),
       policy.delayLimitFraction,
     );
     const guest = found && guests.find(found.guest);
@@ -59,14 +62,16 @@ export class Neighbours {
     const delays = nowMs - atMs <= SAMPLE_AGE_MS_MAX ? vcpus.map(({ delayFraction }) => delayFraction) : [];
     return {
       guest: guest.record.id,
-      burstMillicores: guest.busy || guest.unread ? 0 : this.#burst(guest),
+      burstMillicores: this.#burst(guest),
       ...(delays.length === 0 ? {} : { delayFraction: Math.max(...delays) }),
     };
   }
 
   /** What live adjustment added to a guest's CPU beyond what its leases were admitted. */
   #burst(guest: ManagedGuest): number {
-    if (guest.record.mode !== 'enforce') return 0;
+    const mayBurst = guest.adjusted.has('cpuMillicores') || guest.record.relinquished.length > 0;
+    if (!mayBurst || guest.record.mode !== 'enforce') return 0;
+    if (guest.busy || guest.unread) return 0;
     const admitted = this.#parts.leases.admitted(guest.record.id);
     return Math.max(0, guest.target(admitted).cpuMillicores - guest.combined(admitted).cpuMillicores);
   }

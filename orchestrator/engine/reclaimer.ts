@@ -35,9 +35,12 @@ export class Reclaimer {
 
   /** Leases of other guests that could give something up. */
   candidates(receiver: ManagedGuest): Reclaimable[] {
+    const { guests, leases } = this.#parts;
     const all: Reclaimable[] = [];
-    for (const guest of this.#parts.guests.managed.values())
-      if (guest !== receiver) all.push(...this.#ofGuest(guest));
+    for (const id of leases.guests()) {
+      const guest = guests.find(id);
+      if (guest !== undefined && guest !== receiver) all.push(...this.#ofGuest(guest));
+    }
     return all;
   }
 
