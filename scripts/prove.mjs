@@ -112,6 +112,7 @@ const PROOFS = [
     command: node(compiled('bench/allocate-disturbed.bench')),
     document: true,
   },
+  { name: 'engine-cost', command: node(compiled('bench/engine.bench')), document: true },
   { name: 'stats-cost', command: node(compiled('bench/native-stats.bench')), document: true },
   {
     name: 'telemetry-cost',
