@@ -43,6 +43,9 @@ interface Qdisc {
   readonly options?: { readonly rate?: number };
 }
 
+/** A program and its arguments, none with white space: each becomes a line of a batch. */
+type Command = readonly ['tc' | 'ip', ...string[]];
+
 /** Interfaces and queueing disciplines of one network namespace. */
 interface Network {
   readonly links: readonly Link[];
@@ -84,52 +87,28 @@ export class TcShaper implements TapShaper {
 
   async get(guest: GuestId, tap: string): Promise<DeviceLimits> {
     const network = await this.#networkOf(guest);
-    return (await this.#shaping(network, tap)).limits;
+    return (await this.#shaping(network, await this.#look(network), tap)).limits;
   }
 
   async set(guest: GuestId, tap: string, limits: DeviceLimits): Promise<void> {
     const network = await this.#networkOf(guest);
-    const before = await this.#shaping(network, tap);
+    const seen = await this.#look(network);
+    const before = await this.#shaping(network, seen, tap);
     try {
-      await this.#apply(network, tap, before, limits);
+      await this.#change(changes(tap, before, limits), network);
     } catch (cause) {
-      await this.#shaping(network, tap)
-        .then((now) => this.#apply(network, tap, now, before.limits))
+      await this.#look(network)
+        .then((now) => this.#shaping(network, now, tap))
+        .then((now) => this.#change(changes(tap, now, before.limits), network))
         .catch(() => {}); // the first failure is the answer, and a reading tells what stands
       throw cause;
     }
-    await this.#sweep(network);
-  }
-
-  async #apply(network: string | undefined, tap: string, now: Shaping, limits: DeviceLimits): Promise<void> {
-    const tc = (...args: string[]) => this.#change('tc', args, network);
-    const ip = (...args: string[]) => this.#change('ip', args, network);
-    const { netRxBytesPerS: rx, netTxBytesPerS: tx } = limits;
-    const root = ['dev', tap, 'root'];
-    if (rx !== undefined) await tc('qdisc', 'replace', ...root, ...bucket(rx, now.replaced));
-    else if (now.limits.netRxBytesPerS !== undefined) {
-      await (now.replaced === 'noqueue'
-        ? tc('qdisc', 'replace', ...root, 'noqueue')
-        : tc('qdisc', 'del', ...root));
-    }
-    if (tx === undefined) {
-      // In this order: packets that were led to an interface that is gone would be lost.
-      if (now.hasIngress) await tc('qdisc', 'del', 'dev', tap, 'ingress');
-      if (now.hasIfb) await ip('link', 'del', 'dev', now.ifb);
-      return;
-    }
-    if (!now.hasIfb) await ip('link', 'add', 'name', now.ifb, 'type', 'ifb');
-    await ip('link', 'set', 'dev', now.ifb, 'up');
-    await tc('qdisc', 'replace', 'dev', now.ifb, 'root', ...bucket(tx, 'default'));
-    if (!now.hasIngress) await tc('qdisc', 'add', 'dev', tap, 'ingress');
-    if (!now.isRedirected)
-      await tc('filter', 'add', 'dev', tap, 'parent', 'ffff:', 'protocol', 'all', ...redirect(now.ifb));
+    await this.#change(orphans(seen), network);
   }
 
   /** @throws {AllocatorError} NOT_SUPPORTED where somebody else shapes the tap */
-  async #shaping(network: string | undefined, tap: string): Promise<Shaping> {
+  async #shaping(network: string | undefined, { links, qdiscs }: Network, tap: string): Promise<Shaping> {
     if (!INTERFACE_NAME.test(tap)) throw foreign(tap, 'its name is none that an interface can have here');
-    const { links, qdiscs } = await this.#look(network);
     const link = links.find(({ ifname }) => ifname === tap);
     if (link === undefined)
       throw new AllocatorError('GUEST_NOT_RUNNING', `the host has no tap ${tap}`, { tap });
@@ -186,21 +165,17 @@ export class TcShaper implements TapShaper {
     return { links: JSON.parse(links) as Link[], qdiscs: JSON.parse(qdiscs) as Qdisc[] };
   }
 
-  async #change(program: 'tc' | 'ip', args: readonly string[], network: string | undefined): Promise<void> {
+  /** Make changes in their order, up to the first that fails. Those of one program that follow on each other share a process. */
+  async #change(commands: readonly Command[], network: string | undefined): Promise<void> {
     try {
-      await this.#run(program, args, { network });
+      for (let from = 0, to = 0; from < commands.length; from = to) {
+        const [program = 'tc'] = commands[from] ?? [];
+        while (commands[to]?.[0] === program) to += 1;
+        const lines = commands.slice(from, to).map(([, ...args]) => `${args.join(' ')}\n`);
+        await this.#run(program, ['-batch', '-'], { network, input: lines.join('') });
+      }
     } finally {
       this.#looking.delete(network); // what began before may have seen the old state
-    }
-  }
-
-  /** Take away interfaces of ours whose taps went with their guests. */
-  async #sweep(network: string | undefined): Promise<void> {
-    const { links } = await this.#look(network);
-    const needed = new Set(links.map(({ ifindex }) => `${IFB_PREFIX}${ifindex.toString(36)}`));
-    for (const { ifname, linkinfo } of links) {
-      const isOurs = ifname.startsWith(IFB_PREFIX) && linkinfo?.info_kind === 'ifb';
-      if (isOurs && !needed.has(ifname)) await this.#change('ip', ['link', 'del', 'dev', ifname], network);
     }
   }
 
@@ -214,6 +189,57 @@ export class TcShaper implements TapShaper {
     );
     return own === name ? undefined : theirs;
   }
+}
+
+/** What brings a tap from what stands on it to other limits. */
+function changes(
+  tap: string,
+  now: Shaping,
+  { netRxBytesPerS: rx, netTxBytesPerS: tx }: DeviceLimits,
+): Command[] {
+  const commands: Command[] = [];
+  const root = ['dev', tap, 'root'];
+  if (rx !== undefined) commands.push(['tc', 'qdisc', 'replace', ...root, ...bucket(rx, now.replaced)]);
+  else if (now.limits.netRxBytesPerS !== undefined) {
+    commands.push(
+      now.replaced === 'noqueue'
+        ? ['tc', 'qdisc', 'replace', ...root, 'noqueue']
+        : ['tc', 'qdisc', 'del', ...root],
+    );
+  }
+  if (tx === undefined) {
+    // In this order: packets that were led to an interface that is gone would be lost.
+    if (now.hasIngress) commands.push(['tc', 'qdisc', 'del', 'dev', tap, 'ingress']);
+    if (now.hasIfb) commands.push(['ip', 'link', 'del', 'dev', now.ifb]);
+    return commands;
+  }
+  if (!now.hasIfb) commands.push(['ip', 'link', 'add', 'name', now.ifb, 'type', 'ifb']);
+  commands.push(['ip', 'link', 'set', 'dev', now.ifb, 'up']);
+  commands.push(['tc', 'qdisc', 'replace', 'dev', now.ifb, 'root', ...bucket(tx, 'default')]);
+  if (!now.hasIngress) commands.push(['tc', 'qdisc', 'add', 'dev', tap, 'ingress']);
+  if (!now.isRedirected)
+    commands.push([
+      'tc',
+      'filter',
+      'add',
+      'dev',
+      tap,
+      'parent',
+      'ffff:',
+      'protocol',
+      'all',
+      ...redirect(now.ifb),
+    ]);
+  return commands;
+}
+
+/** What takes away interfaces of ours whose taps went with their guests. */
+function orphans({ links }: Network): Command[] {
+  const needed = new Set(links.map(({ ifindex }) => `${IFB_PREFIX}${ifindex.toString(36)}`));
+  return links
+    .filter(({ ifname, linkinfo }) => ifname.startsWith(IFB_PREFIX) && linkinfo?.info_kind === 'ifb')
+    .filter(({ ifname }) => !needed.has(ifname))
+    .map(({ ifname }) => ['ip', 'link', 'del', 'dev', ifname]);
 }
 
 /** A token bucket of ours, as tc's arguments. */

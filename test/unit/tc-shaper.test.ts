@@ -15,9 +15,13 @@ function kernel(root: { kind: string; handle: string } = { kind: 'noqueue', hand
   const ingress = new Map<string, string[]>();
   const commands: string[] = [];
   const refusals: RegExp[] = [];
-  const run: RunNetworkCommand = async (program, args) => {
-    const line = [program, ...args].join(' ');
+  const run: RunNetworkCommand = async (program, args, { input = '' } = {}) => {
     if (args.includes('show')) return JSON.stringify(shown(program, args));
+    for (const line of input.split('\n').filter(Boolean)) change(program, line.split(' '));
+    return '';
+  };
+  const change = (program: string, args: readonly string[]) => {
+    const line = [program, ...args].join(' ');
     commands.push(line);
     if (refusals.some((refused) => refused.test(line))) throw new AllocatorError('ACTUATION_REFUSED', line);
     const dev = args[args.indexOf(program === 'ip' && args[1] === 'add' ? 'name' : 'dev') + 1] ?? '';
@@ -35,7 +39,6 @@ function kernel(root: { kind: string; handle: string } = { kind: 'noqueue', hand
       else ingress.delete(dev);
     } else if (args[1] === 'del') roots.set(dev, { kind: 'pfifo_fast', handle: '0:' });
     else if (args[1] === 'replace') roots.set(dev, rootOf(args));
-    return '';
   };
   const shown = (program: string, args: readonly string[]) => {
     if (program === 'ip') return links;
