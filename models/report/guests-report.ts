@@ -1,5 +1,11 @@
 import { paretoPoints } from '../backtest/guests/frontier.ts';
-import { byPolicy, type GuestRow, gapClosed, nearTargets } from '../backtest/guests/guest-rows.ts';
+import {
+  byPolicy,
+  type GuestRow,
+  gapClosed,
+  percentText,
+  shownCells,
+} from '../backtest/guests/guest-rows.ts';
 import { GUEST_RESOURCES, type GuestResource } from '../backtest/guests/guest-series.ts';
 import type { Markup } from './markup.ts';
 import { columns, dataTable, legend, pageText, section } from './page.ts';
@@ -40,8 +46,8 @@ export function guestsReport(story: GuestsStory): string {
       .filter(({ target }) => target !== null && target === story.targets[0])
       .map((row) => ({
         label: `${row.resource}: gap closed`,
-        value: percent(gapClosed(row, rows).share),
-        note: `at ${percent(row.score.violation)} of bins short`,
+        value: percentText(gapClosed(row, rows).share),
+        note: `at ${percentText(row.score.violation)} of bins short`,
       })),
     sections: [
       columns(one as Markup, two as Markup),
@@ -83,7 +89,7 @@ function frontierSection({ rows }: GuestsStory, resource: GuestResource): Markup
       yTitle: 'slack',
       x: ends,
       fromZero: true,
-      xText: (x) => `${percent(10 ** x)} short`,
+      xText: (x) => `${percentText(10 ** x)} short`,
       marks: [
         { kind: 'line', ...oracle },
         ...lines.map((line): Mark => ({ kind: 'line', ...line })),
@@ -95,9 +101,6 @@ function frontierSection({ rows }: GuestsStory, resource: GuestResource): Markup
 }
 
 function tableSection({ rows, targets }: GuestsStory): Markup {
-  const shown = GUEST_RESOURCES.flatMap((resource) =>
-    [...byPolicy(rows, resource).values()].flatMap((settings) => nearTargets(settings, targets)),
-  );
   const heads = [
     'target',
     'bins short',
@@ -117,22 +120,7 @@ function tableSection({ rows, targets }: GuestsStory): Markup {
         ...heads.map((head) => ({ head, numeric: true })),
         { head: 'setting' },
       ],
-      shown.map((row) => [
-        row.resource,
-        row.policy,
-        row.target === null ? '' : percent(row.target),
-        percent(row.score.violation),
-        percent(row.score.volume),
-        percent(row.score.slack),
-        percent(row.score.p95Violation),
-        row.score.churn.toFixed(1),
-        row.target === null ? '' : percent(gapClosed(row, rows).share),
-        row.parameter,
-      ]),
+      shownCells(rows, targets),
     ),
   );
-}
-
-function percent(value: number): string {
-  return Number.isFinite(value) ? `${(value * 100).toFixed(Math.abs(value) < 0.01 ? 2 : 1)} %` : '-';
 }

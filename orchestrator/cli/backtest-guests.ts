@@ -4,7 +4,7 @@ import { setImmediate } from 'node:timers/promises';
 import { Command, InvalidArgumentError } from 'commander';
 import type { AllocationScore } from '../../models/backtest/guests/allocation-sheet.ts';
 import { OWN_LEVELS } from '../../models/backtest/guests/chance-edges.ts';
-import { byPolicy, type GuestRow, gapClosed, nearTargets } from '../../models/backtest/guests/guest-rows.ts';
+import { type GuestRow, gapClosed, shownCells } from '../../models/backtest/guests/guest-rows.ts';
 import {
   ACTUATORS,
   DAY_BINS,
@@ -209,14 +209,7 @@ function numberOrNull(value: number | undefined): number | null {
   return value === undefined || !Number.isFinite(value) ? null : value;
 }
 
-function percent(value: number): string {
-  return Number.isFinite(value) ? `${(value * 100).toFixed(value < 0.01 ? 2 : 1)} %` : '-';
-}
-
 function rowsText(rows: readonly GuestRow[], targets: readonly number[]): string {
-  const shown = GUEST_RESOURCES.flatMap((resource) =>
-    [...byPolicy(rows, resource).values()].flatMap((settings) => nearTargets(settings, targets)),
-  );
   return table(
     [
       'RESOURCE',
@@ -230,18 +223,7 @@ function rowsText(rows: readonly GuestRow[], targets: readonly number[]): string
       'GAP CLOSED',
       'PARAMETER',
     ],
-    shown.map((row) => [
-      row.resource,
-      row.policy,
-      row.target === null ? '' : percent(row.target),
-      percent(row.score.violation),
-      percent(row.score.volume),
-      percent(row.score.slack),
-      percent(row.score.p95Violation),
-      row.score.churn.toFixed(1),
-      row.target === null ? '' : percent(gapClosed(row, rows).share),
-      row.parameter,
-    ]),
+    shownCells(rows, targets),
     { right: [2, 3, 4, 5, 6, 7, 8] },
   );
 }

@@ -1,6 +1,6 @@
 import type { AllocationScore } from './allocation-sheet.ts';
 import { bestSlackAt } from './frontier.ts';
-import type { GuestResource } from './guest-series.ts';
+import { GUEST_RESOURCES, type GuestResource } from './guest-series.ts';
 
 /** One policy at one setting, on one resource. */
 export interface GuestRow {
@@ -41,7 +41,7 @@ export function gapClosed({ resource, score }: GuestRow, rows: readonly GuestRow
   return { best, least, share: (best - score.slack) / (best - least) };
 }
 
-/** What a person is shown: of a policy with many settings those that lie nearest to each target without passing it. */
+/** Of a policy with many settings those that lie nearest to each target without passing it. */
 export function nearTargets(settings: readonly GuestRow[], targets: readonly number[]): readonly GuestRow[] {
   if (settings.length === 1 || settings[0]?.target !== null) return settings;
   const shown = new Set<GuestRow>();
@@ -51,4 +51,28 @@ export function nearTargets(settings: readonly GuestRow[], targets: readonly num
     if (least !== undefined) shown.add(least);
   }
   return [...shown];
+}
+
+/** A share in percent, finer where it is small. */
+export function percentText(share: number): string {
+  return Number.isFinite(share) ? `${(share * 100).toFixed(Math.abs(share) < 0.01 ? 2 : 1)} %` : '-';
+}
+
+/** What a person is shown, resource by resource: resource, policy, target, its scores, gap closed, parameter. */
+export function shownCells(rows: readonly GuestRow[], targets: readonly number[]): string[][] {
+  const shown = GUEST_RESOURCES.flatMap((resource) =>
+    [...byPolicy(rows, resource).values()].flatMap((settings) => nearTargets(settings, targets)),
+  );
+  return shown.map((row) => [
+    row.resource,
+    row.policy,
+    row.target === null ? '' : percentText(row.target),
+    percentText(row.score.violation),
+    percentText(row.score.volume),
+    percentText(row.score.slack),
+    percentText(row.score.p95Violation),
+    row.score.churn.toFixed(1),
+    row.target === null ? '' : percentText(gapClosed(row, rows).share),
+    row.parameter,
+  ]);
 }
