@@ -18,6 +18,9 @@ const IFB_PREFIX = 'foreshade-';
 
 const INTERFACE_NAME = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$/;
 
+/** A reading serves so long: a limit is read, set and read back in one go, and each reading starts two processes. */
+const LOOK_MS_MAX = 100;
+
 /** Bytes per second; slower, the bucket's time would leave the 32 bits that tc has for it. */
 const RATE_MIN = 1_000;
 /** The bucket holds this much of the rate: what a timer that is late on a busy host can catch up with. */
@@ -73,8 +76,11 @@ interface Shaping {
 export class TcShaper implements TapShaper {
   readonly #pidOf: (guest: GuestId) => Promise<number | undefined>;
   readonly #run: RunNetworkCommand;
-  /** Readings under way, by namespace: callers of one moment share one. */
-  readonly #looking = new Map<string | undefined, Promise<Network>>();
+  /** The last reading of each namespace: one of a moment ago serves the next caller, unless we changed something since. */
+  readonly #looks = new Map<
+    string | undefined,
+    { readonly atMs: number; readonly network: Promise<Network> }
+  >();
 
   /** @param pidOf the guest's QEMU, which is in the namespace of its taps; undefined: taken to be in ours */
   constructor(
@@ -148,12 +154,12 @@ export class TcShaper implements TapShaper {
   }
 
   #look(network: string | undefined): Promise<Network> {
-    const underWay = this.#looking.get(network);
-    if (underWay !== undefined) return underWay;
-    const look = this.#readNetwork(network).finally(() => {
-      if (this.#looking.get(network) === look) this.#looking.delete(network);
-    });
-    this.#looking.set(network, look);
+    const atMs = performance.now();
+    const last = this.#looks.get(network);
+    if (last !== undefined && atMs - last.atMs < LOOK_MS_MAX) return last.network;
+    const look = this.#readNetwork(network);
+    look.catch(() => this.#looks.delete(network));
+    this.#looks.set(network, { atMs, network: look });
     return look;
   }
 
@@ -175,7 +181,7 @@ export class TcShaper implements TapShaper {
         await this.#run(program, ['-batch', '-'], { network, input: lines.join('') });
       }
     } finally {
-      this.#looking.delete(network); // what began before may have seen the old state
+      this.#looks.delete(network); // what began before may have seen the old state
     }
   }
 
