@@ -1,8 +1,8 @@
 import type { Config } from './config.ts';
 import type { AdjustPolicy } from './core/adjust.ts';
-import type { Room } from './core/admit.ts';
 import { MIB } from './core/profile.ts';
-import { NO_ROOM, type TenantPolicy, type TenantsPolicy } from './core/tenant.ts';
+import { NO_ROOM, type Room } from './core/room.ts';
+import type { TenantPolicy, TenantsPolicy } from './core/tenant.ts';
 import type { EnginePolicy } from './engine/policy.ts';
 
 /** The operator's configuration in the engine's terms. */

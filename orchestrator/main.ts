@@ -11,6 +11,7 @@ import type { ShadowStore } from './core/shadow.ts';
 import { Engine } from './engine/engine.ts';
 import type { Log } from './engine/log.ts';
 import { enginePolicy } from './engine-policy.ts';
+import { ledgerFolder } from './ledger/lmdb-file.ts';
 import { LmdbLedger } from './ledger/lmdb-ledger.ts';
 import { upgradeLedger } from './ledger/schema-versions.ts';
 import { packageVersion } from './package-path.ts';
@@ -146,7 +147,7 @@ async function hostFoundation(
   const { TcShaper } = await import('../libvirt-adapter/tc-shaper.ts');
   const { CPU_SHARES_DEFAULT } = await import('../libvirt-adapter/limits.ts');
   const forecaster = given ?? (await liveForecaster(config, logger, undo));
-  const ledger = LmdbLedger.open(join(config.stateDir, 'ledger'));
+  const ledger = LmdbLedger.open(ledgerFolder(config.stateDir));
   undo.push(() => ledger.close());
   await upgradeLedger(ledger);
   const shadow = await openShadow(config, logger);

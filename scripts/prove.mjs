@@ -190,8 +190,11 @@ for (const proof of PROOFS.filter(({ name }) => args.length === 0 || args.includ
   const document = proof.document ? documentIn(stdout) : undefined;
   const bars = [...readFigures(figures), ...(document?.[proof.bars] ?? [])];
   const unmet = bars.filter(({ met }) => met === false).length;
+  // A test that was skipped has shown nothing.
+  const skipped = /# SKIP (.*)/.exec(proof.document ? '' : stdout)?.[1];
   const passed =
     exit === 0 &&
+    (skipped === undefined || bars.length > 0) &&
     (proof.expectUnmet ? unmet > 0 : unmet === 0) &&
     (!proof.document || document !== undefined);
   results.push({
@@ -206,9 +209,11 @@ for (const proof of PROOFS.filter(({ name }) => args.length === 0 || args.includ
     passed,
     bars,
     ...(document === undefined ? {} : { document }),
+    ...(skipped === undefined ? {} : { skipped }),
     ...(exit === 0 ? {} : { output: stdout.slice(-4000) }),
   });
-  say(`${proof.name}: ${passed ? 'passed' : 'NOT passed'} in ${results.at(-1).seconds} s`);
+  const how = passed ? 'passed' : skipped === undefined ? 'NOT passed' : `skipped (${skipped})`;
+  say(`${proof.name}: ${how} in ${results.at(-1).seconds} s`);
   for (const { name, bar, value, limit, met } of bars) {
     say(`  ${met === false ? 'missed' : 'met   '} ${name ?? bar}: ${value} (${limit ?? bar})`);
   }

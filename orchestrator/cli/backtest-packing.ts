@@ -14,7 +14,7 @@ import {
   type PackingScore,
   playPacking,
 } from '../../models/backtest/packing/pack.ts';
-import { PACKING_RULES } from '../../models/backtest/packing/rules.ts';
+import { OVERLOAD_MAX, PACKING_RULES } from '../../models/backtest/packing/rules.ts';
 import { Random } from '../../models/train/random.ts';
 import { type GuestSet, readGuestSet } from './backtest-guest-set.ts';
 import { type Io, printAnswer } from './io.ts';
@@ -42,8 +42,6 @@ interface PackingRow extends PackingScore {
 
 /** Most guests drawn: each keeps its month in memory. */
 const FLEET_MAX = 5_000;
-/** Share of host-steps that may be overloaded for a setting to count. */
-const OVERLOAD_MAX = 0.001;
 const KIB_PER_MIB = 1024;
 const MIB_PER_GIB = 1024;
 

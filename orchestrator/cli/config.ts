@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { DEFAULT_CONFIG_PATH, defaultConfigText, loadConfig } from '../config.ts';
+import { snakeCase } from '../core/shadow.ts';
 import { type Io, printAnswer } from './io.ts';
 
 /** `foreshade config check|print|default`: no service is needed. */
@@ -39,10 +40,5 @@ Examples:
 
 function snakeKeys(value: unknown): unknown {
   if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(
-    Object.entries(value).map(([key, child]) => [
-      key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
-      snakeKeys(child),
-    ]),
-  );
+  return Object.fromEntries(Object.entries(value).map(([key, child]) => [snakeCase(key), snakeKeys(child)]));
 }

@@ -1,7 +1,8 @@
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { DEFAULT_CONFIG_PATH, loadConfig } from '../config.ts';
 import { backupLedger, type LedgerFacts, ledgerFacts, restoreLedger } from '../ledger/backup.ts';
+import { ledgerFolder } from '../ledger/lmdb-file.ts';
 import { StateLock } from '../state-lock.ts';
 import { type Io, printAnswer } from './io.ts';
 import { facts } from './table.ts';
@@ -40,7 +41,7 @@ function sub(name: string, description: string): Command {
 }
 
 function folderOf({ config }: LedgerOptions): string {
-  return join(loadConfig(config).stateDir, 'ledger');
+  return ledgerFolder(loadConfig(config).stateDir);
 }
 
 function factsText(title: string, folder: string, { version, entries }: LedgerFacts): string {
@@ -76,8 +77,9 @@ function restore(io: Io): Command {
   return sub('restore', 'Put a backup in the place of the ledger, whose service must be stopped')
     .argument('<folder>', 'what `ledger backup` made')
     .action(async (folder: string, options: LedgerOptions) => {
-      const ledger = folderOf(options);
-      const lock = StateLock.take(loadConfig(options.config).stateDir);
+      const { stateDir } = loadConfig(options.config);
+      const ledger = ledgerFolder(stateDir);
+      const lock = StateLock.take(stateDir);
       try {
         const restored = await restoreLedger(resolve(folder), ledger, Date.now());
         const kept =

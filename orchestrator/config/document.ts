@@ -13,12 +13,9 @@ function keyLines({
   description,
   key,
 }: SchemaEntry & { key: NonNullable<SchemaEntry['key']> }): string {
-  const line = isUnderAnyName(path)
-    ? `# ${lastName(path)} = ${key.fallback === undefined ? '' : tomlValue(key.fallback)}`.trimEnd()
-    : key.fallback === undefined
-      ? `# ${lastName(path)} =`
-      : `${lastName(path)} = ${tomlValue(key.fallback)}`;
-  return `# ${description}\n# Must be ${key.rule}.\n${line}\n`;
+  const isSet = key.fallback !== undefined && !isUnderAnyName(path);
+  const value = key.fallback === undefined ? '' : ` ${tomlValue(key.fallback)}`;
+  return `# ${description}\n# Must be ${key.rule}.\n${isSet ? '' : '# '}${lastName(path)} =${value}\n`;
 }
 
 /** A configuration file with every key at its default and what it means above it. Optional keys are commented out. */

@@ -1,4 +1,5 @@
 import type { Config } from '../config.ts';
+import { snakeCase } from '../core/shadow.ts';
 
 /** Sections and keys that a running service takes up; all others are read at its start. */
 const LIVE = ['engine', 'host.mode', 'host.overcommit', 'host.reserved', 'tenants', 'log.level'];
@@ -32,11 +33,7 @@ function flat(value: unknown, path = ''): Map<string, string> {
   }
   return new Map(
     Object.entries(value).flatMap(([name, child]) => [
-      ...flat(child, path === '' ? snake(name) : `${path}.${snake(name)}`),
+      ...flat(child, path === '' ? snakeCase(name) : `${path}.${snakeCase(name)}`),
     ]),
   );
-}
-
-function snake(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }

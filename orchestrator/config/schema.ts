@@ -134,11 +134,11 @@ function named<T extends z.ZodObject>(table: T) {
 }
 
 /** A part of the host, above guests' baselines. */
-function roomSection(description: string, whole_: { cpu: string; memory: string }) {
+function roomSection(description: string, texts: { cpu: string; memory: string }) {
   return section(
     {
-      cpu_millicores: optional(whole(0, 1_000_000), whole_.cpu),
-      memory_mib: optional(whole(0, 16_777_216), whole_.memory),
+      cpu_millicores: optional(whole(0, 1_000_000), texts.cpu),
+      memory_mib: optional(whole(0, 16_777_216), texts.memory),
     },
     description,
   );

@@ -1,5 +1,6 @@
 import type { HostFacts } from './guest.ts';
-import { type Entitlement, MIB, MILLICORES_PER_VCPU } from './profile.ts';
+import { type Entitlement, MIB, MILLICORES_PER_VCPU, RESOURCE_OF } from './profile.ts';
+import { beyond, ROOM_FIELDS, type Room, type RoomField } from './room.ts';
 
 /** What binds leases on a host that promises more than it has: the joint tail of demand beside the promises, or these alone. */
 export const ADMIT_BY = ['joint-tail', 'promises'] as const;
@@ -14,11 +15,6 @@ export interface CapacityPolicy {
   readonly reserved: { readonly cpuMillicores: number; readonly memoryBytes: number };
 }
 
-export interface Room {
-  readonly cpuMillicores: number;
-  readonly memoryBytes: number;
-}
-
 /** What all guests together may come to use, as a second bound beside what they were promised. */
 export interface DemandBound {
   /** Total - reserved. */
@@ -29,10 +25,7 @@ export interface DemandBound {
 
 /** Total - reserved: what guests can use together; never negative. */
 export function physicalOf(host: HostFacts, { reserved }: CapacityPolicy): Room {
-  return {
-    cpuMillicores: Math.max(0, host.cpuMillicores - reserved.cpuMillicores),
-    memoryBytes: Math.max(0, host.memoryBytes - reserved.memoryBytes),
-  };
+  return beyond(host, reserved);
 }
 
 /** (total - reserved) x overcommit ratio; never negative. */
@@ -52,9 +45,6 @@ export type Admission =
 
 /** Steps of a search between two sizes: to a thousandth of their distance. */
 const SEARCH_STEPS = 10;
-const ADMITTED = ['cpuMillicores', 'memoryBytes'] as const;
-type Admitted = (typeof ADMITTED)[number];
-const RESOURCE_NAMES = { cpuMillicores: 'cpu', memoryBytes: 'memory' } as const;
 
 /** How large one guest may be by its narrower bound, and which that is. */
 interface Limit {
@@ -81,13 +71,13 @@ export function admit(
     cpuMillicores: limitOf('cpuMillicores', capacity, committed, held, wanted, demand),
     memoryBytes: limitOf('memoryBytes', capacity, committed, held, wanted, demand),
   };
-  const short = ADMITTED.find((field) => wanted[field] > limits[field].most);
+  const short = ROOM_FIELDS.find((field) => wanted[field] > limits[field].most);
   if (short === undefined) return { kind: 'grant', entitlement: wanted, reason: 'fits the host' };
-  const lacking = ADMITTED.find((field) => least[field] > limits[field].most);
+  const lacking = ROOM_FIELDS.find((field) => least[field] > limits[field].most);
   if (lacking !== undefined) {
     return {
       kind: 'no-room',
-      reason: `the host has no room for the median need: short of ${RESOURCE_NAMES[lacking]}, ${limits[lacking].why}`,
+      reason: `the host has no room for the median need: short of ${RESOURCE_OF[lacking]}, ${limits[lacking].why}`,
     };
   }
   const cpuMillicores = Math.min(wanted.cpuMillicores, limits.cpuMillicores.most);
@@ -95,12 +85,12 @@ export function admit(
   return {
     kind: 'grant-part',
     entitlement: { ...wanted, cpuMillicores, memoryBytes },
-    reason: `the host is short of ${RESOURCE_NAMES[short]}: the median need fits, the headroom does not; ${limits[short].why}`,
+    reason: `the host is short of ${RESOURCE_OF[short]}: the median need fits, the headroom does not; ${limits[short].why}`,
   };
 }
 
 function limitOf(
-  field: Admitted,
+  field: RoomField,
   capacity: Room,
   committed: Room,
   held: Entitlement,
@@ -127,7 +117,7 @@ function limitOf(
   return { most: Math.floor(most), why };
 }
 
-function amount(field: Admitted, value: number): string {
+function amount(field: RoomField, value: number): string {
   return field === 'cpuMillicores'
     ? `${(value / MILLICORES_PER_VCPU).toFixed(2)} cores`
     : `${Math.round(value / MIB)} MiB`;

@@ -1,4 +1,3 @@
-import type { Room } from './admit.ts';
 import type { Forecast, ForecastScale, Track } from './forecast.ts';
 import type { AdoptedGuest, GuestFacts, HostFacts, Mode } from './guest.ts';
 import type { LeadTimes } from './lead-time.ts';
@@ -6,6 +5,7 @@ import type { Lease, LeaseState } from './lease.ts';
 import type { Need } from './needs.ts';
 import type { Entitlement } from './profile.ts';
 import type { AllocationRequest } from './request.ts';
+import type { Room } from './room.ts';
 import type { GuestSample, Sampling } from './sample.ts';
 
 /** How long a caller waits and how it gives up. */

@@ -1,6 +1,5 @@
 import assert from 'node:assert';
-import type { Room } from './admit.ts';
-import { ROOM_FIELDS } from './tenant.ts';
+import { ROOM_FIELDS, type Room } from './room.ts';
 
 /**
  * The largest share of any one resource that a tenant holds, over its weight: who has the least is served next. Weighted

@@ -73,7 +73,7 @@ export interface Adjustment {
 }
 
 /** Adjustments kept per lease; a lease that moved more often keeps the latest. */
-export const ADJUSTMENTS_MAX = 64;
+const ADJUSTMENTS_MAX = 64;
 
 /** A promise of room on one guest, with a time to live. Immutable: each change makes a new value. */
 export interface Lease {
@@ -120,4 +120,9 @@ export interface Lease {
 export interface GuestSeen {
   readonly vcpusOnline: number;
   readonly memTotalBytes: number;
+}
+
+/** The lease with adjustments added, bounded. */
+export function withAdjustments(lease: Lease, more: readonly Adjustment[]): Lease {
+  return { ...lease, adjustments: [...lease.adjustments, ...more].slice(-ADJUSTMENTS_MAX) };
 }

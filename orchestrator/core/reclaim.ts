@@ -1,9 +1,5 @@
-import type { Room } from './admit.ts';
 import { PRIORITIES, type Priority } from './request.ts';
-import { beyond, NO_ROOM, plus, ROOM_FIELDS, roomOf } from './tenant.ts';
-
-/** Waiting for a host CPU longer than this share of its time, or stalled on memory as long, a guest is under pressure. */
-export const PRESSURE_FRACTION = 0.1;
+import { beyond, NO_ROOM, plus, ROOM_FIELDS, type Room, roomOf } from './room.ts';
 
 /** A lease from which room may be taken. One whose guest is under pressure, or not read of late, is none. */
 export interface Reclaimable {

@@ -1,5 +1,5 @@
-import type { Room } from './admit.ts';
 import type { NeedsPolicy } from './needs.ts';
+import type { Room } from './room.ts';
 
 /** What the operator grants one tenant. Rooms are above guests' baselines: those belong to guests, not to who asks. */
 export interface TenantPolicy {
@@ -23,29 +23,6 @@ export interface TenantsPolicy {
   readonly fallback: TenantPolicy;
 }
 
-export const NO_ROOM: Room = { cpuMillicores: 0, memoryBytes: 0 };
-
-/** Resources that are promised, in the order in which reasons name them. */
-export const ROOM_FIELDS = ['cpuMillicores', 'memoryBytes'] as const satisfies readonly (keyof Room)[];
-
 export function policyOf(tenants: TenantsPolicy, tenant: string): TenantPolicy {
   return tenants.named.get(tenant) ?? tenants.fallback;
-}
-
-/** One room computed from others, resource by resource. */
-export function roomOf(value: (field: keyof Room) => number): Room {
-  return { cpuMillicores: value('cpuMillicores'), memoryBytes: value('memoryBytes') };
-}
-
-/** How much of `part` is not in `whole`; zero where it is. */
-export function beyond(part: Room, whole: Room): Room {
-  return roomOf((field) => Math.max(0, part[field] - whole[field]));
-}
-
-export function fitsIn(part: Room, whole: Room): boolean {
-  return ROOM_FIELDS.every((field) => part[field] <= whole[field]);
-}
-
-export function plus(a: Room, b: Room): Room {
-  return roomOf((field) => a[field] + b[field]);
 }

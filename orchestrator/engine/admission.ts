@@ -60,7 +60,7 @@ export class AdmissionDesk {
 
   /** @throws {AllocatorError} CEILING_TOO_LOW */
   plan(guest: ManagedGuest, request: AllocationRequest, nowMs: number): Plan {
-    const [first] = this.#running(guest);
+    const [first] = this.#leases.inPlace(guest.record.id);
     // Leases add up: each is to ask for its own use over that of the guest by itself, which is what was before all of them.
     const before = first?.lease.before ?? guest.usageBefore(nowMs);
     const forecast = this.#forecaster.forecast({ ...queryOf(guest, request, nowMs, PLANNED), before });
@@ -134,21 +134,13 @@ export class AdmissionDesk {
 
   /** What the guest will use with the request, or without one when its workload is empty, and with those that run on it. */
   outlook(guest: ManagedGuest, request: AllocationRequest, nowMs: number, scale: ForecastScale): Forecast {
-    const running = this.#running(guest).map(({ lease }) => ({
+    const running = this.#leases.inPlace(guest.record.id).map(({ lease }) => ({
       workload: { tenant: lease.tenant, name: lease.workload, params: lease.params },
       startedAtMs: Math.max(lease.inPlaceAtMs ?? 0, lease.startMs),
       before: lease.before,
     }));
     const before = guest.usageBefore(nowMs);
     return this.#forecaster.forecast({ ...queryOf(guest, request, nowMs, scale), before, running });
-  }
-
-  /** Leases whose work has begun, oldest first. */
-  #running(guest: ManagedGuest): LeaseRecord[] {
-    const inPlace = this.#leases
-      .inForce(guest.record.id)
-      .filter(({ lease }) => lease.inPlaceAtMs !== undefined);
-    return inPlace.sort((a, b) => (a.lease.inPlaceAtMs ?? 0) - (b.lease.inPlaceAtMs ?? 0));
   }
 
   /** Where nothing is moved, nothing need fit. */

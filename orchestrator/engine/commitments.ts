@@ -1,5 +1,5 @@
-import type { Room } from '../core/admit.ts';
 import type { GuestId } from '../core/guest.ts';
+import type { Room } from '../core/room.ts';
 
 /**
  * Sum of what managed guests were promised, kept up to date by recounting only the guests that changed: an

@@ -1,8 +1,8 @@
 import { type AdjustPolicy, adjustField } from '../core/adjust.ts';
-import type { Room } from '../core/admit.ts';
 import type { Adjustment, Interval } from '../core/lease.ts';
 import type { Actuated } from '../core/ports.ts';
 import { ENTITLEMENT_FIELDS, type Entitlement, type EntitlementField, RESOURCE_OF } from '../core/profile.ts';
+import type { Room } from '../core/room.ts';
 import type { GuestSample } from '../core/sample.ts';
 import { isDelayed } from './censoring.ts';
 import type { LeaseRecord } from './lease-book.ts';

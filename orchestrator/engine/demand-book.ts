@@ -1,8 +1,8 @@
-import type { Room } from '../core/admit.ts';
 import { DemandHistory } from '../core/demand-history.ts';
 import type { GuestId } from '../core/guest.ts';
 import { type DemandProfile, JointTail } from '../core/joint-tail.ts';
 import { MIB } from '../core/profile.ts';
+import type { Room } from '../core/room.ts';
 import type { GuestSample } from '../core/sample.ts';
 
 /** A guest's part in the tail follows its history this often: a peak is the 99th percentile of hours, not of seconds. */

@@ -1,11 +1,10 @@
-import { type Admission, admit, type Room } from '../core/admit.ts';
+import { type Admission, admit } from '../core/admit.ts';
 import { AllocatorError } from '../core/errors.ts';
-import type { GuestId } from '../core/guest.ts';
 import type { Lease } from '../core/lease.ts';
 import type { Entitlement } from '../core/profile.ts';
 import { reclaim, type Take, totalOf } from '../core/reclaim.ts';
 import type { Priority } from '../core/request.ts';
-import { beyond, fitsIn, NO_ROOM, plus, ROOM_FIELDS, roomOf } from '../core/tenant.ts';
+import { beyond, fitsIn, NO_ROOM, plus, ROOM_FIELDS, type Room, roomOf } from '../core/room.ts';
 import type { GuestBook } from './guest-book.ts';
 import type { HostRoom } from './host-room.ts';
 import type { LeaseBook } from './lease-book.ts';
@@ -75,7 +74,7 @@ export class Fitting {
 
   /** True when a lease's median need is within its tenant's quota. */
   isWithinQuota({ guest, tenant }: Lease, least: Entitlement): boolean {
-    return fitsIn(this.#above(guest, least), this.#tenancy.quotaLeft(tenant));
+    return fitsIn(this.#guests.aboveBaseline(guest, least), this.#tenancy.quotaLeft(tenant));
   }
 
   /**
@@ -91,17 +90,13 @@ export class Fitting {
         detail,
       );
     }
-    if (!fitsIn(this.#above(guest, least), this.#tenancy.policy(tenant).quota)) {
+    if (!fitsIn(this.#guests.aboveBaseline(guest, least), this.#tenancy.policy(tenant).quota)) {
       throw new AllocatorError(
         'QUOTA_EXHAUSTED',
         `The median need is larger than the whole quota of tenant ${nameOf(tenant)}: waiting would not help`,
         { ...detail, tenant },
       );
     }
-  }
-
-  #above(guest: GuestId, entitlement: Entitlement): Room {
-    return beyond(entitlement, this.#guests.find(guest)?.record.baseline.entitlement ?? NO_ROOM);
   }
 
   /** True when all of the wish is part of what is guaranteed to its tenant: nobody's turn comes before that. */

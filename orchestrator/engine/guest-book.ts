@@ -1,7 +1,7 @@
-import type { Room } from '../core/admit.ts';
 import { AllocatorError } from '../core/errors.ts';
 import type { GuestFacts, GuestId } from '../core/guest.ts';
 import type { Hypervisor, LeaseLedger } from '../core/ports.ts';
+import { beyond, NO_ROOM, type Room } from '../core/room.ts';
 import { type GuestRecord, ManagedGuest } from './managed-guest.ts';
 
 /** All guests of the host: those we manage, and what the others may use. */
@@ -104,6 +104,11 @@ export class GuestBook {
       this.manage(record, all.find(({ id }) => id === record.id) ?? absent(record));
     }
     this.#isLoaded = true;
+  }
+
+  /** What of an entitlement lies above its guest's baseline; all of it for a guest that is not managed. */
+  aboveBaseline(guest: GuestId, entitlement: Room): Room {
+    return beyond(entitlement, this.find(guest)?.record.baseline.entitlement ?? NO_ROOM);
   }
 
   /** What the guests we do not manage may use. */

@@ -1,6 +1,5 @@
-import type { Room } from '../core/admit.ts';
 import type { GuestId } from '../core/guest.ts';
-import { beyond, fitsIn, NO_ROOM, plus } from '../core/tenant.ts';
+import { beyond, fitsIn, NO_ROOM, plus, type Room } from '../core/room.ts';
 
 /** What a guest's leases hold, by tenant. */
 export type HoldingsOf = (guest: GuestId) => ReadonlyMap<string, Room>;

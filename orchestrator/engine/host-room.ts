@@ -1,9 +1,9 @@
-import { capacityOf, type DemandBound, physicalOf, type Room } from '../core/admit.ts';
+import { capacityOf, type DemandBound, physicalOf } from '../core/admit.ts';
 import { AllocatorError } from '../core/errors.ts';
 import type { GuestId, HostFacts } from '../core/guest.ts';
 import type { Hypervisor } from '../core/ports.ts';
+import { beyond, lesser, NO_ROOM, plus, type Room } from '../core/room.ts';
 import type { GuestSample } from '../core/sample.ts';
-import { beyond, NO_ROOM, plus } from '../core/tenant.ts';
 import { Commitments } from './commitments.ts';
 import { DemandBook, type Expected } from './demand-book.ts';
 import type { GuestBook } from './guest-book.ts';
@@ -72,18 +72,13 @@ export class HostRoom {
     return {
       physical,
       tailWith: (given) =>
-        plus(this.#demand.tailWith(guest, within(given, physical), within(median, physical)), theirs),
+        plus(this.#demand.tailWith(guest, lesser(given, physical), lesser(median, physical)), theirs),
     };
   }
 
   /** Sum of what guests may use now or were promised: ours by their leases, the others by their settings. */
   committed(): Room {
-    const ours = this.#commitments.total();
-    const theirs = this.#guests.unmanagedCommitted();
-    return {
-      cpuMillicores: ours.cpuMillicores + theirs.cpuMillicores,
-      memoryBytes: ours.memoryBytes + theirs.memoryBytes,
-    };
+    return plus(this.#commitments.total(), this.#guests.unmanagedCommitted());
   }
 
   /** What the leases of each tenant that has some hold above their guests' baselines. */
@@ -120,8 +115,8 @@ export class HostRoom {
     // However much a guest was promised, it uses no more than there is.
     const physical = physicalOf(this.#host, this.#policy.capacity);
     return {
-      size: within(size, physical),
-      ...(medians.length > 0 && { median: within(guest.target(medians), physical) }),
+      size: lesser(size, physical),
+      ...(medians.length > 0 && { median: lesser(guest.target(medians), physical) }),
     };
   }
 
@@ -140,11 +135,4 @@ export class HostRoom {
     if (guest === undefined || guest.facts.state !== 'running') return { cpuMillicores: 0, memoryBytes: 0 };
     return guest.record.mode === 'enforce' ? guest.target(this.#leases.promised(id)) : guest.held;
   }
-}
-
-function within(room: Room, bound: Room): Room {
-  return {
-    cpuMillicores: Math.min(room.cpuMillicores, bound.cpuMillicores),
-    memoryBytes: Math.min(room.memoryBytes, bound.memoryBytes),
-  };
 }

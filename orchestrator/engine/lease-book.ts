@@ -97,12 +97,16 @@ export class LeaseBook {
     );
   }
 
+  /** Those in force that are in place, oldest there first. */
+  inPlace(guest: GuestId): LeaseRecord[] {
+    return this.inForce(guest)
+      .filter(({ lease }) => lease.inPlaceAtMs !== undefined)
+      .sort((a, b) => (a.lease.inPlaceAtMs ?? 0) - (b.lease.inPlaceAtMs ?? 0));
+  }
+
   /** The lease last put in place of those in force. */
   newestInPlace(guest: GuestId): Lease | undefined {
-    let newest: Lease | undefined;
-    for (const { lease } of this.inForce(guest))
-      if (lease.inPlaceAtMs !== undefined && lease.inPlaceAtMs >= (newest?.inPlaceAtMs ?? 0)) newest = lease;
-    return newest;
+    return this.inPlace(guest).at(-1)?.lease;
   }
 
   /** What admission let the leases in force have. */

@@ -1,4 +1,4 @@
-import { ADJUSTMENTS_MAX, type Adjustment } from '../core/lease.ts';
+import { type Adjustment, withAdjustments } from '../core/lease.ts';
 import { overbearing } from '../core/neighbours.ts';
 import type { Clock } from '../core/ports.ts';
 import type { Background } from './background.ts';
@@ -89,7 +89,6 @@ export class Neighbours {
     const record = leases.get(newest.id);
     const to = guest.held.cpuMillicores;
     const adjustment: Adjustment = { atMs: nowMs, resource: 'cpu', from, to, residual: from - to, reason };
-    const adjustments = [...record.lease.adjustments, adjustment].slice(-ADJUSTMENTS_MAX);
     const decision = decisionOf(record.lease, {
       atMs: nowMs,
       action: 'adjust',
@@ -97,7 +96,7 @@ export class Neighbours {
       inputs: { from, to, reason },
       outcome: shortfalls.join('; ') || 'in force',
     });
-    journal.owe(decided({ ...record, lease: { ...record.lease, adjustments } }, decision));
+    journal.owe(decided({ ...record, lease: withAdjustments(record.lease, [adjustment]) }, decision));
     log.info({ guest: guest.record.name, leaseId: newest.id, decision: 'adjust', reason }, 'burst ended');
   }
 

@@ -1,7 +1,6 @@
-import type { Room } from '../core/admit.ts';
 import type { Lease } from '../core/lease.ts';
 import { byTurn, type Waiting } from '../core/queue-order.ts';
-import { beyond, fitsIn, NO_ROOM, plus } from '../core/tenant.ts';
+import { beyond, fitsIn, NO_ROOM, plus, type Room } from '../core/room.ts';
 import type { GuestBook } from './guest-book.ts';
 import type { HostRoom } from './host-room.ts';
 import type { LeaseBook, LeaseRecord } from './lease-book.ts';
@@ -57,7 +56,7 @@ export class QueueOutlook {
     let waitMs = 0;
     const places = new Map<string, NonNullable<Lease['queue']>>();
     order.forEach(({ lease, least }, ahead) => {
-      needed = plus(needed, this.#above(lease, least));
+      needed = plus(needed, this.#guests.aboveBaseline(lease.guest, least));
       while (!fitsIn(needed, free)) {
         const end = ends.shift();
         if (end === undefined) {
@@ -98,12 +97,8 @@ export class QueueOutlook {
           durationS === undefined ? lease.expiresAtMs : (lease.inPlaceAtMs ?? 0) + durationS * 1000;
         // One that has outlived its forecast ends with its time to live, for all we know.
         const atMs = endMs < nowMs ? lease.expiresAtMs : Math.min(endMs, lease.expiresAtMs);
-        return { atMs, room: this.#above(lease, admitted) };
+        return { atMs, room: this.#guests.aboveBaseline(lease.guest, admitted) };
       })
       .sort((a, b) => a.atMs - b.atMs);
-  }
-
-  #above({ guest }: Lease, entitlement: Room): Room {
-    return beyond(entitlement, this.#guests.find(guest)?.record.baseline.entitlement ?? NO_ROOM);
   }
 }

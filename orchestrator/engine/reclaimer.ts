@@ -1,11 +1,11 @@
-import type { Room } from '../core/admit.ts';
-import { ADJUSTMENTS_MAX, type Adjustment, holdsRoom } from '../core/lease.ts';
+import { fallsShort } from '../core/adjust.ts';
+import { type Adjustment, holdsRoom, type Lease, withAdjustments } from '../core/lease.ts';
 import { GRAIN } from '../core/needs.ts';
 import type { Actuated, Clock } from '../core/ports.ts';
 import { type Entitlement, RESOURCE_OF } from '../core/profile.ts';
-import { PRESSURE_FRACTION, type Reclaimable, type Take } from '../core/reclaim.ts';
+import type { Reclaimable, Take } from '../core/reclaim.ts';
+import { beyond, ROOM_FIELDS, type Room, roomOf } from '../core/room.ts';
 import type { GuestSample } from '../core/sample.ts';
-import { beyond, ROOM_FIELDS, roomOf } from '../core/tenant.ts';
 import type { GuestBook } from './guest-book.ts';
 import { decided, decisionOf, type LeaseBook, type LeaseRecord } from './lease-book.ts';
 import type { LeaseJournal } from './lease-journal.ts';
@@ -13,6 +13,8 @@ import type { ManagedGuest } from './managed-guest.ts';
 import type { EnginePolicy } from './policy.ts';
 import { roomText, type Tenancy } from './tenancy.ts';
 
+/** Waiting for a host CPU longer than this share of its time, or stalled on memory as long, a guest is under pressure. */
+const PRESSURE_FRACTION = 0.1;
 /** What a guest used in so many ms is what it uses: several samples of the slowest kind beside a lease. */
 const LOOK_BACK_MS = 5_000;
 
@@ -55,7 +57,7 @@ export class Reclaimer {
    * Lower what these leases were admitted; owed to the ledger, so that the next commit, with the lease that gets it, takes it
    * along. Returns the guests that are to move.
    */
-  take(takes: readonly Take[], receiver: LeaseRecord['lease']): ManagedGuest[] {
+  take(takes: readonly Take[], receiver: Lease): ManagedGuest[] {
     const { leases, guests, journal } = this.#parts;
     const moved = new Set<ManagedGuest>();
     for (const { leaseId, room, kind } of takes) {
@@ -80,11 +82,10 @@ export class Reclaimer {
       const residual = usage === undefined ? 0 : usage - (record.lease.predicted.fields[field]?.q50 ?? usage);
       return { atMs, resource: RESOURCE_OF[field], from, to, residual, reason };
     });
-    const lease = {
-      ...record.lease,
-      state: 'DEGRADED' as const,
+    const lease: Lease = {
+      ...withAdjustments(record.lease, adjustments),
+      state: 'DEGRADED',
       reason,
-      adjustments: [...record.lease.adjustments, ...adjustments].slice(-ADJUSTMENTS_MAX),
     };
     const decision = decisionOf(lease, {
       atMs,
@@ -121,15 +122,10 @@ export class Reclaimer {
         return roomOf((field) => wholeGrainsIn(Math.min(idle[field], free[field]), field));
       };
       const slack = above(stillNeeded(record, nowMs));
-      const most = above(record.least);
-      shares.push({
-        leaseId,
-        tenant,
-        priority,
-        slack,
-        most: roomOf((field) => Math.max(slack[field], most[field])),
-      });
-      idle = beyond(idle, shares.at(-1)?.most ?? idle);
+      const pressed = above(record.least);
+      const most = roomOf((field) => Math.max(slack[field], pressed[field]));
+      shares.push({ leaseId, tenant, priority, slack, most });
+      idle = beyond(idle, most);
     }
     return shares;
   }
@@ -149,7 +145,7 @@ export class Reclaimer {
       const rests = nowMs - (guest.changedAtMs.get(resource) ?? Number.NEGATIVE_INFINITY) < cooldownMs;
       // Beyond its ceiling a lease is promised what it does not hold: nothing would be freed by taking it.
       const isClipped = asked[field] > target[field];
-      const isOurs = !guest.record.relinquished.includes(resource as Actuated);
+      const isOurs = !guest.record.relinquished.includes(resource);
       if (usage === undefined || isPressed || rests || isClipped || !isOurs) return 0;
       const headroom = Math.max(...policies.map((one) => one.needs.headroomFraction[resource]));
       return Math.max(0, target[field] - usage * (1 + headroom));
@@ -176,16 +172,18 @@ function underPressure(
   { adjust }: EnginePolicy,
 ): boolean {
   if (sample === undefined) return true;
-  const atLimit = ROOM_FIELDS.some((field) => {
-    const { limitFraction } = adjust[RESOURCE_OF[field] as Actuated];
-    return (sample.usage[field] ?? 0) >= held[field] * limitFraction;
-  });
+  const atLimit = ROOM_FIELDS.some((field) =>
+    fallsShort(
+      { entitled: held[field], usage: sample.usage[field] ?? 0, isDelayed: false },
+      adjust[RESOURCE_OF[field] as Actuated],
+    ),
+  );
   const delay = Math.max(0, ...(sample.vcpus ?? []).map(({ delayFraction }) => delayFraction));
   const stalled = sample.pressure?.memorySome ?? 0;
   const swaps = (sample.memory?.swapInBytesPerS ?? 0) > 0;
   return atLimit || delay > PRESSURE_FRACTION || stalled > PRESSURE_FRACTION || swaps;
 }
 
-function whose({ tenant, guestName, id }: LeaseRecord['lease']): string {
+function whose({ tenant, guestName, id }: Lease): string {
   return `${tenant === '' ? '' : `tenant ${tenant}, `}guest ${guestName}, lease ${id}`;
 }

@@ -1,10 +1,10 @@
 import { satisfies } from '../core/entitlement.ts';
 import { AllocatorError } from '../core/errors.ts';
-import { ADJUSTMENTS_MAX, type Adjustment, hasEnded, type Lease } from '../core/lease.ts';
+import { type Adjustment, hasEnded, type Lease, withAdjustments } from '../core/lease.ts';
 import { type Need, wholeGrains } from '../core/needs.ts';
 import type { Clock } from '../core/ports.ts';
 import { type Entitlement, RESOURCE_OF } from '../core/profile.ts';
-import { roomOf } from '../core/tenant.ts';
+import { roomOf } from '../core/room.ts';
 import type { GuestBook } from './guest-book.ts';
 import type { GuestMoves } from './guest-moves.ts';
 import type { HostRoom } from './host-room.ts';
@@ -126,11 +126,7 @@ export class Renewals {
         leaseId: record.lease.id,
       });
     }
-    const lease: Lease = {
-      ...record.lease,
-      requested,
-      adjustments: [...record.lease.adjustments, ...adjustments].slice(-ADJUSTMENTS_MAX),
-    };
+    const lease: Lease = { ...withAdjustments(record.lease, adjustments), requested };
     return { record: { ...record, admitted, lease }, levels };
   }
 }

@@ -1,5 +1,5 @@
 import { fallsShort } from '../core/adjust.ts';
-import { ADJUSTMENTS_MAX, hasEnded } from '../core/lease.ts';
+import { hasEnded, withAdjustments } from '../core/lease.ts';
 import { shortTarget } from '../core/needs.ts';
 import type { Actuated, Clock } from '../core/ports.ts';
 import {
@@ -50,7 +50,7 @@ export class Residual {
     if (guest === undefined) return;
     guest.note(sample);
     this.#parts.room.note(sample);
-    const running = this.#running(guest);
+    const running = this.#parts.leases.inPlace(guest.record.id);
     for (const record of running) this.#parts.leases.put(withUsage(record, sample, guest.held));
     if (running.length > 0) this.#noteShort(guest, sample, running);
   }
@@ -61,7 +61,7 @@ export class Residual {
     const guest = guests.find(sample.guest);
     if (guest === undefined || guest.record.mode !== 'enforce') return;
     if (guest.busy || guest.unread) return;
-    const running = this.#running(guest);
+    const running = this.#parts.leases.inPlace(guest.record.id);
     const newest = running.at(-1);
     if (newest === undefined) return;
     // One that is still to be put in place has its move to come, and needs its room till then.
@@ -103,10 +103,6 @@ export class Residual {
     return Math.min(...running.map(({ lease }) => shortTarget(needs, lease.priority)));
   }
 
-  #running(guest: ManagedGuest): LeaseRecord[] {
-    return this.#parts.leases.inForce(guest.record.id).filter(({ lease }) => lease.inPlaceAtMs !== undefined);
-  }
-
   /** @param id the lease that the adjustments are recorded with */
   async #apply(guest: ManagedGuest, id: string, corrections: readonly Correction[]): Promise<void> {
     const { leases, journal, moves, log } = this.#parts;
@@ -125,7 +121,6 @@ export class Residual {
 
   #recorded(record: LeaseRecord, { adjustment }: Correction, shortfalls: readonly string[]): LeaseRecord {
     const { resource, from, to, residual, reason } = adjustment;
-    const adjustments = [...record.lease.adjustments, adjustment].slice(-ADJUSTMENTS_MAX);
     const decision = decisionOf(record.lease, {
       atMs: this.#parts.clock.nowMs(),
       action: 'adjust',
@@ -133,7 +128,7 @@ export class Residual {
       inputs: { from, to, residual: Math.round(residual), reason },
       outcome: shortfalls.join('; ') || 'in force',
     });
-    return decided({ ...record, lease: { ...record.lease, adjustments } }, decision);
+    return decided({ ...record, lease: withAdjustments(record.lease, [adjustment]) }, decision);
   }
 }
 

@@ -1,8 +1,10 @@
-import { capacityOf, type Room } from '../core/admit.ts';
+import { capacityOf } from '../core/admit.ts';
 import type { TenantStatus } from '../core/engine.ts';
 import { AllocatorError } from '../core/errors.ts';
 import { dominantShare } from '../core/fair-share.ts';
-import { beyond, fitsIn, NO_ROOM, plus, policyOf, roomOf, type TenantPolicy } from '../core/tenant.ts';
+import { MIB, MILLICORES_PER_VCPU } from '../core/profile.ts';
+import { beyond, fitsIn, NO_ROOM, plus, type Room } from '../core/room.ts';
+import { policyOf, type TenantPolicy } from '../core/tenant.ts';
 import type { HostRoom } from './host-room.ts';
 import type { LeaseBook } from './lease-book.ts';
 import type { EnginePolicy } from './policy.ts';
@@ -92,7 +94,7 @@ export class Tenancy {
         listed: this.#policy.tenants.named.has(name),
         weight,
         shadow,
-        quota: roomOf((field) => quota[field]),
+        quota,
         guaranteed,
         held: this.#room.heldBy(name),
         share: this.share(name),
@@ -105,5 +107,5 @@ export class Tenancy {
 
 /** A room in words. */
 export function roomText({ cpuMillicores, memoryBytes }: Room): string {
-  return `${cpuMillicores / 1000} cores and ${Math.round(memoryBytes / 1024 ** 2)} MiB`;
+  return `${cpuMillicores / MILLICORES_PER_VCPU} cores and ${Math.round(memoryBytes / MIB)} MiB`;
 }

@@ -18,6 +18,11 @@ interface Meta {
   readonly transaction: bigint;
 }
 
+/** Where a service keeps its ledger. */
+export function ledgerFolder(stateDir: string): string {
+  return join(stateDir, 'ledger');
+}
+
 /**
  * Why LMDB must not open the data file in `directory`: it maps the file, and a page that the file no longer has would
  * end the process by SIGBUS. Undefined when it may, or when there is no file yet.

@@ -16,7 +16,6 @@ import type {
   ResourceProfile as WireProfile,
 } from '../../proto/gen/foreshade/v1/resources.ts';
 import type { Sample as WireSample } from '../../proto/gen/foreshade/v1/shadow.ts';
-import type { Room } from '../core/admit.ts';
 import type { Decision, GuestStatus, HostStatus, TenantStatus, WatchedSample } from '../core/engine.ts';
 import { FIELDS, type Forecast, LEVELS, QUANTILE_LEVELS } from '../core/forecast.ts';
 import type { GuestCapabilities } from '../core/guest.ts';
@@ -28,6 +27,7 @@ import {
   type ResourceProfile,
 } from '../core/profile.ts';
 import type { Params, ParamValue } from '../core/request.ts';
+import type { Room } from '../core/room.ts';
 import type { WritingStatus } from '../core/shadow.ts';
 import { WIRE_AXIS, WIRE_LEASE_STATE, WIRE_MODE, WIRE_PRIORITY, WIRE_TRACK } from './enums.ts';
 

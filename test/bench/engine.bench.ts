@@ -3,6 +3,7 @@
 // the decision of Allocate (validateOnly: forecast and admission, without journal, moves and transport) by guests, a tenth of
 // them with a lease, with room on the host and without; and the heap of a guest whose recent samples are full, beside the
 // forecaster's. Best of five interleaved rounds. Prints one JSON document. Slices are wall time: other processes count in them.
+
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -11,8 +12,8 @@ import type { GuestFacts } from '../../orchestrator/core/guest.ts';
 import type { Forecaster } from '../../orchestrator/core/ports.ts';
 import { MIB } from '../../orchestrator/core/profile.ts';
 import type { AllocationRequest } from '../../orchestrator/core/request.ts';
+import { NO_ROOM } from '../../orchestrator/core/room.ts';
 import type { GuestSample } from '../../orchestrator/core/sample.ts';
-import { NO_ROOM } from '../../orchestrator/core/tenant.ts';
 import type { EngineParts } from '../../orchestrator/engine/engine.ts';
 import type { EnginePolicy } from '../../orchestrator/engine/policy.ts';
 import { ParametricForecaster } from '../../orchestrator/forecast/parametric-forecaster.ts';

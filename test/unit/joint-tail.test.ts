@@ -36,7 +36,9 @@ t.test('the tail of a few guests', async (t) => {
 });
 
 t.test('changes leave what a tail made anew has', async (t) => {
-  const random = new Random(7);
+  const seed = 7;
+  const random = new Random(seed);
+  let most = 0;
   const tail = new JointTail();
   const members = new Map<string, { mean: number; peak: number; size: number }>();
   for (let step = 0; step < 3000; step += 1) {
@@ -45,19 +47,22 @@ t.test('changes leave what a tail made anew has', async (t) => {
       tail.drop(guest);
       members.delete(guest);
     } else {
-      const [mean = 0, peak = 0, size = 0] = [random.next(), random.next(), random.next()].sort();
+      const [mean = 0, peak = 0, size = 0] = [random.next(), random.next(), random.next()].sort(
+        (a, b) => a - b,
+      );
       tail.put(guest, { mean, peak, size });
       members.set(guest, { mean, peak, size });
     }
     const anew = new JointTail();
     for (const [name, profile] of members) anew.put(name, profile);
     const other = { mean: 0.1, peak: 0.2, size: 0.9 };
-    const differences = [
+    most = Math.max(
+      most,
       Math.abs(tail.levelWith() - anew.levelWith()),
       Math.abs(tail.levelWith(guest, other) - anew.levelWith(guest, other)),
-    ];
-    if (Math.max(...differences) > 1e-9) t.fail(`seed 7, step ${step}: ${differences}`);
+    );
   }
+  t.ok(most <= 1e-9, `seed ${seed}: at most ${most} apart`);
 });
 
 t.test('a history', async (t) => {

@@ -1,5 +1,5 @@
-/** Bins of a day, for what is counted a day. */
-const DAY_BINS = 288;
+import { DAY_BINS } from './guest-series.ts';
+
 /** How the prices follow what happened, a bin. */
 const VIOLATION_RATE = 0.012;
 const CHANGE_RATE = 0.01;

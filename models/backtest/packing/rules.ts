@@ -30,7 +30,7 @@ const P99 = 0.99;
 /** Source: Azure Coach (ASPLOS 2025), as recalled in the field's comparisons: p95 of windows of four hours. */
 const COACH = { level: 0.95, windows: 6 } as const;
 /** Share of its steps in which a host may be overloaded. */
-const OVERLOAD_MAX = 0.001;
+export const OVERLOAD_MAX = 0.001;
 
 /** By resource: what a guest takes in each of some windows. */
 type Windows = Readonly<Record<PackedResource, readonly number[]>>;
@@ -174,7 +174,7 @@ function profileOf({ seen, ceiling }: FleetGuest[PackedResource], from: number):
 }
 
 /** Ours, with what the engine of the service admits by. */
-export const JOINT_TAIL: PackingRule = {
+const JOINT_TAIL: PackingRule = {
   rule: 'joint-tail',
   setting: 'as shipped',
   weigh: (past, from): Profiles => ({

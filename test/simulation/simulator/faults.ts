@@ -7,7 +7,7 @@ import type { SimulatedGuest } from './simulated-host.ts';
 /** What a fault may do to a simulation. */
 export interface Victim {
   readonly nowMs: number;
-  /** Somebody else sets a size; true when the engine must have noticed: nothing of ours was under way. */
+  /** Somebody else sets a size. */
   changeForeign(guest: SimulatedGuest, resource: Actuated & ('cpu' | 'memory'), value: number): void;
   sizeOf(guest: SimulatedGuest, resource: 'cpu' | 'memory'): number;
   /** Whoever judges must wait: the guest, or every guest, may be astray for so long. */

@@ -12,7 +12,7 @@ export interface PlantedBug {
   readonly patch?: () => () => void;
 }
 
-/** One bug for each rule. */
+/** Bugs, each with the invariant that must find it. */
 export const PLANTED_BUGS: Readonly<Record<string, PlantedBug>> = {
   'a commit is acknowledged before it is durable': {
     invariant: 'announcedBeforeTouched',

@@ -19,7 +19,6 @@ export interface SimulatedTime extends Clock {
 export interface HostWrite {
   readonly guest: SimulatedGuest;
   readonly resource: Actuated;
-  readonly before: Entitlement;
   readonly target: Partial<Entitlement>;
 }
 
@@ -43,7 +42,6 @@ export class SimulatedGuest {
   lagsUntilMs = 0;
   /** Share of its usual speed that a lagging balloon has; 0: it stands still. */
   lag = 0;
-  writes = 0;
   #from: number;
   #target: number;
   #leftAtMs = 0;
@@ -223,8 +221,7 @@ export class SimulatedHost {
     const guest = this.find(id);
     this.#assertObeys(guest, resource);
     const nowMs = this.#time.monotonicMs();
-    this.onWrite({ guest, resource, before: guest.entitlement(nowMs), target });
-    guest.writes += 1;
+    this.onWrite({ guest, resource, target });
     if (resource === 'cpu') this.#setCpu(guest, target, baseline);
     if (resource === 'memory') await this.#arrival(guest.sendBalloon(target.memoryBytes, nowMs));
     this.tell({ kind: 'tuned', guest: id, resource });
