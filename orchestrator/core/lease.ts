@@ -126,3 +126,11 @@ export interface GuestSeen {
 export function withAdjustments(lease: Lease, more: readonly Adjustment[]): Lease {
   return { ...lease, adjustments: [...lease.adjustments, ...more].slice(-ADJUSTMENTS_MAX) };
 }
+
+/** When the work of a lease that is in place could begin, ms since epoch: a lease may be in place ahead of its start. */
+export function workBeganAtMs(
+  { inPlaceAtMs, startMs }: Pick<Lease, 'inPlaceAtMs' | 'startMs'>,
+  nowMs: number,
+): number {
+  return Math.max(inPlaceAtMs ?? nowMs, startMs);
+}

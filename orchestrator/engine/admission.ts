@@ -1,6 +1,6 @@
 import { AllocatorError } from '../core/errors.ts';
 import type { Forecast, ForecastQuery, ForecastScale } from '../core/forecast.ts';
-import type { Lease } from '../core/lease.ts';
+import { type Lease, workBeganAtMs } from '../core/lease.ts';
 import { predictedNeed } from '../core/needs.ts';
 import { type Plan, planOf } from '../core/plan.ts';
 import type { Forecaster } from '../core/ports.ts';
@@ -136,7 +136,7 @@ export class AdmissionDesk {
   outlook(guest: ManagedGuest, request: AllocationRequest, nowMs: number, scale: ForecastScale): Forecast {
     const running = this.#leases.inPlace(guest.record.id).map(({ lease }) => ({
       workload: { tenant: lease.tenant, name: lease.workload, params: lease.params },
-      startedAtMs: Math.max(lease.inPlaceAtMs ?? 0, lease.startMs),
+      startedAtMs: workBeganAtMs(lease, nowMs),
       before: lease.before,
     }));
     const before = guest.usageBefore(nowMs);

@@ -1,5 +1,6 @@
 import { type AdjustPolicy, adjustField } from '../core/adjust.ts';
-import type { Adjustment, Interval } from '../core/lease.ts';
+import { type Adjustment, type Interval, workBeganAtMs } from '../core/lease.ts';
+import { RATE_FLOOR_BYTES_PER_S } from '../core/needs.ts';
 import type { Actuated } from '../core/ports.ts';
 import { ENTITLEMENT_FIELDS, type Entitlement, type EntitlementField, RESOURCE_OF } from '../core/profile.ts';
 import type { Room } from '../core/room.ts';
@@ -79,13 +80,12 @@ function correctField(field: EntitlementField, input: CorrectionInput): Correcti
 
 /** What a lease was promised stands while its work may still need it; the baseline stands always. */
 function floorOf(field: EntitlementField, { guest, leases, nowMs }: CorrectionInput): number {
-  const baseline = guest.record.baseline.entitlement[field] ?? 0;
+  // Where there was no limit, one of ours never makes what is unforeseen crawl.
+  const unlimited = field === 'cpuMillicores' || field === 'memoryBytes' ? 0 : RATE_FLOOR_BYTES_PER_S;
+  const baseline = guest.record.baseline.entitlement[field] ?? unlimited;
   const needed = leases.filter(({ lease }) => {
     const durationS = lease.predicted.durationS?.q95;
-    return (
-      durationS === undefined ||
-      nowMs < Math.max(lease.inPlaceAtMs ?? nowMs, lease.startMs) + durationS * 1000
-    );
+    return durationS === undefined || nowMs < workBeganAtMs(lease, nowMs) + durationS * 1000;
   });
   if (needed.length === 0) return baseline;
   return Math.max(baseline, guest.combined(needed.map(({ admitted }) => admitted))[field] ?? 0);

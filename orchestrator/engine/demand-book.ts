@@ -43,14 +43,17 @@ export class DemandBook {
     this.#changed.add(guest);
   }
 
-  note({ guest, atMs, periodMs, usage }: GuestSample): void {
+  /** Full samples only: fast ones are of the same time once more. */
+  note({ guest, atMs, periodMs, usage, cadence, flags }: GuestSample): void {
+    if (cadence !== 'full') return;
     let past = this.#pasts.get(guest);
     if (past === undefined) {
       past = { cpu: new DemandHistory(), memory: new DemandHistory(), followedAtMs: atMs };
       this.#pasts.set(guest, past);
     }
     if (usage.cpuMillicores !== undefined) past.cpu.add(atMs, periodMs, usage.cpuMillicores);
-    if (usage.memoryBytes !== undefined) past.memory.add(atMs, periodMs, usage.memoryBytes / MIB);
+    if (usage.memoryBytes !== undefined && !flags.includes('memory-stale'))
+      past.memory.add(atMs, periodMs, usage.memoryBytes / MIB);
     if (Math.abs(atMs - past.followedAtMs) < FOLLOW_EVERY_MS) return;
     past.followedAtMs = atMs;
     this.touch(guest);

@@ -1,4 +1,4 @@
-import { type Adjustment, withAdjustments } from '../core/lease.ts';
+import { type Adjustment, hasEnded, withAdjustments } from '../core/lease.ts';
 import { overbearing } from '../core/neighbours.ts';
 import type { Clock } from '../core/ports.ts';
 import type { Background } from './background.ts';
@@ -69,8 +69,8 @@ export class Neighbours {
 
   /** What live adjustment added to a guest's CPU beyond what its leases were admitted. */
   #burst(guest: ManagedGuest): number {
-    const mayBurst = guest.adjusted.has('cpuMillicores') || guest.record.relinquished.length > 0;
-    if (!mayBurst || guest.record.mode !== 'enforce') return 0;
+    const isOurs = !guest.record.relinquished.includes('cpu');
+    if (!guest.adjusted.has('cpuMillicores') || !isOurs || guest.record.mode !== 'enforce') return 0;
     if (guest.busy || guest.unread) return 0;
     const admitted = this.#parts.leases.admitted(guest.record.id);
     return Math.max(0, guest.target(admitted).cpuMillicores - guest.combined(admitted).cpuMillicores);
@@ -86,7 +86,8 @@ export class Neighbours {
     this.#heldUntilMs.set(guest, nowMs + HELD_BACK_MS);
     room.touch(guest.record.id);
     const { shortfalls } = await guest.serialize(() => moves.reach(guest));
-    const record = leases.get(newest.id);
+    const record = leases.has(newest.id) ? leases.get(newest.id) : undefined;
+    if (record === undefined || hasEnded(record.lease.state)) return;
     const to = guest.held.cpuMillicores;
     const adjustment: Adjustment = { atMs: nowMs, resource: 'cpu', from, to, residual: from - to, reason };
     const decision = decisionOf(record.lease, {

@@ -1,4 +1,4 @@
-import type { Lease } from '../core/lease.ts';
+import { type Lease, workBeganAtMs } from '../core/lease.ts';
 import { byTurn, type Waiting } from '../core/queue-order.ts';
 import { beyond, fitsIn, NO_ROOM, plus, type Room } from '../core/room.ts';
 import type { GuestBook } from './guest-book.ts';
@@ -94,7 +94,7 @@ export class QueueOutlook {
       .map(({ lease, admitted }) => {
         const durationS = lease.predicted.durationS?.q50;
         const endMs =
-          durationS === undefined ? lease.expiresAtMs : (lease.inPlaceAtMs ?? 0) + durationS * 1000;
+          durationS === undefined ? lease.expiresAtMs : workBeganAtMs(lease, nowMs) + durationS * 1000;
         // One that has outlived its forecast ends with its time to live, for all we know.
         const atMs = endMs < nowMs ? lease.expiresAtMs : Math.min(endMs, lease.expiresAtMs);
         return { atMs, room: this.#guests.aboveBaseline(lease.guest, admitted) };

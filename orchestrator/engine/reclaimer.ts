@@ -1,5 +1,5 @@
 import { fallsShort } from '../core/adjust.ts';
-import { type Adjustment, holdsRoom, type Lease, withAdjustments } from '../core/lease.ts';
+import { type Adjustment, holdsRoom, type Lease, withAdjustments, workBeganAtMs } from '../core/lease.ts';
 import { GRAIN } from '../core/needs.ts';
 import type { Actuated, Clock } from '../core/ports.ts';
 import { type Entitlement, RESOURCE_OF } from '../core/profile.ts';
@@ -161,7 +161,7 @@ function wholeGrainsIn(value: number, field: keyof Room): number {
 /** What a lease is foreseen to need at most; nothing once the time it was foreseen to take has passed. */
 function stillNeeded({ lease, admitted }: LeaseRecord, nowMs: number): Room {
   const durationS = lease.predicted.durationS?.q95;
-  const isOver = durationS !== undefined && nowMs >= (lease.inPlaceAtMs ?? nowMs) + durationS * 1000;
+  const isOver = durationS !== undefined && nowMs >= workBeganAtMs(lease, nowMs) + durationS * 1000;
   return roomOf((field) => (isOver ? 0 : (lease.predicted.fields[field]?.q95 ?? admitted[field])));
 }
 

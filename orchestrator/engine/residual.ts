@@ -33,7 +33,7 @@ export interface ResidualParts {
   readonly journal: LeaseJournal;
   readonly moves: GuestMoves;
   readonly background: Background;
-  readonly policy: Pick<EnginePolicy, 'adjust' | 'needs'>;
+  readonly policy: Pick<EnginePolicy, 'adjust'>;
 }
 
 /** What samples say of running leases: their usage, and where the guest must move because the forecast was wrong. */
@@ -97,10 +97,12 @@ export class Residual {
     }
   }
 
-  /** The strictest of the leases' priorities. */
+  /** The strictest of the leases', by priority and tenant. */
   #shortTarget(running: readonly LeaseRecord[]): number {
-    const { needs } = this.#parts.policy;
-    return Math.min(...running.map(({ lease }) => shortTarget(needs, lease.priority)));
+    const { tenancy } = this.#parts;
+    return Math.min(
+      ...running.map(({ lease }) => shortTarget(tenancy.policy(lease.tenant).needs, lease.priority)),
+    );
   }
 
   /** @param id the lease that the adjustments are recorded with */
