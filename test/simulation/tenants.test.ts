@@ -329,3 +329,22 @@ t.test('who bursts beyond its promise is brought back while others wait for CPUs
     else t.ok(held > 2000, 'it grows as it needs');
   }
 });
+
+t.test('whom somebody else enlarged is nobody to bring back', async (t) => {
+  const busy = () => ({ cpuMillicores: 1500 });
+  const waits = { demand: () => ({ cpuMillicores: 900 }), hostShare: 0.5 };
+  const world = await World.create([guest('a', { demand: busy }), guest('b', waits)]);
+  const lease = await world.during(world.allocate({ guest: 'a', cpu: 2500, s: 3600, ttlMs: 600_000 }));
+  await world.pass(3000);
+  await world.process.kill();
+  const ref = await world.libvirt.lookupByName('a');
+  await world.during(world.libvirt.setSchedulerParameters(ref, { global_quota: 290_000n }, { live: true }));
+  await world.restart('kill');
+  await world.pass(30_000);
+  t.match((await world.during(world.engine.getGuest('a'))).adopted?.relinquished, ['cpu']);
+  const reasons = world.engine.getLease(lease.id).adjustments.map(({ reason }) => reason);
+  t.notOk(
+    reasons.some((reason) => /brought back/.test(reason)),
+    `adjusted: ${reasons.length}`,
+  );
+});
