@@ -8,19 +8,17 @@ import {
   SHIFT_BINS,
   type Shift,
 } from '../../models/backtest/packing/fleet.ts';
-import {
-  DIRECTIONS,
-  type Direction,
-  type PackingScore,
-  playPacking,
-} from '../../models/backtest/packing/pack.ts';
-import { OVERLOAD_MAX, PACKING_RULES } from '../../models/backtest/packing/rules.ts';
+import { DIRECTIONS, playPacking } from '../../models/backtest/packing/pack.ts';
+import { type PackingRow, packingCells } from '../../models/backtest/packing/packing-rows.ts';
+import { PACKING_RULES } from '../../models/backtest/packing/rules.ts';
+import { packingReport } from '../../models/report/packing-report.ts';
 import { Random } from '../../models/train/random.ts';
 import { type GuestSet, readGuestSet } from './backtest-guest-set.ts';
 import { type Io, printAnswer } from './io.ts';
 import { Progress } from './progress.ts';
 import { parseCount } from './quantities.ts';
 import { table } from './table.ts';
+import { checkPlace, writeWhole } from './whole-file.ts';
 
 interface PackingOptions {
   readonly data: string;
@@ -30,14 +28,8 @@ interface PackingOptions {
   readonly fleet?: number;
   readonly shift: Shift;
   readonly seed: number;
+  readonly report?: string;
   readonly json?: boolean;
-}
-
-/** One rule at one setting, one way round. */
-interface PackingRow extends PackingScore {
-  readonly rule: string;
-  readonly setting: string;
-  readonly direction: Direction;
 }
 
 /** Most guests drawn: each keeps its month in memory. */
@@ -60,13 +52,15 @@ export function packingCommand(io: Io): Command {
         .default('days'),
     )
     .option('--seed <number>', 'of what is drawn', parseCount, 1)
+    .option('--report <file>', 'write what was found as one HTML file')
     .option('--json', 'print exactly one JSON document on stdout')
     .addHelpText(
       'after',
       `
 Examples:
   $ foreshade backtest packing --data sets/august --host-cores 8 --host-memory-gib 64
-  $ foreshade backtest packing --data sets/august --fleet 1000 --shift hours --seed 2 --json`,
+  $ foreshade backtest packing --data sets/august --fleet 1000 --shift hours --seed 2 --json
+  $ foreshade backtest packing --data sets/august --report packing.html`,
     )
     .action(async (options: PackingOptions) => backtestPacking(io, options));
 }
@@ -79,6 +73,8 @@ function parseFleet(text: string): number {
 
 async function backtestPacking(io: Io, options: PackingOptions): Promise<void> {
   const began = performance.now();
+  const { report } = options;
+  if (report !== undefined) checkPlace(report);
   if (io.errIsTerminal) io.err(`reading ${options.data}\n`);
   const set = await readGuestSet(resolve(options.data));
   const recorded = fleetOf(set);
@@ -93,6 +89,12 @@ async function backtestPacking(io: Io, options: PackingOptions): Promise<void> {
   };
   const rows = await playRules(io, fleet, host);
   const seconds = (performance.now() - began) / 1000;
+  if (report !== undefined) {
+    const words = `${options.hostCores} × ${options.hostCoreMhz} MHz and ${options.hostMemoryGib} GiB`;
+    const story = { dataset: set.name, guests: fleet.length, host: words, rows };
+    const page = packingReport({ ...story, madeAt: new Date().toISOString() });
+    io.err(`report: ${await writeWhole(report, page)}\n`);
+  }
   printAnswer(io, options.json, {
     document: {
       dataset: set.name,
@@ -136,30 +138,8 @@ function rowDocument({ rule, setting, direction, hosts, overloadMean, overloadWo
   return { rule, setting, direction, hosts, overload_mean: overloadMean, overload_worst: overloadWorst };
 }
 
-/** One line a setting, both ways round. */
 function rowsText(rows: readonly PackingRow[]): string {
-  const both = rows
-    .filter(({ direction }) => direction === 'forward')
-    .map((forward) => ({
-      forward,
-      reverse: rows.find(
-        ({ rule, setting, direction }) =>
-          rule === forward.rule && setting === forward.setting && direction === 'reverse',
-      ),
-    }));
-  const pair = (text: (row: PackingRow) => string, forward: PackingRow, reverse?: PackingRow): string =>
-    `${text(forward)} / ${reverse === undefined ? '-' : text(reverse)}`;
-  const percent = (share: number): string => `${(share * 100).toFixed(2)} %`;
-  return table(
-    ['RULE', 'SETTING', 'HOSTS', 'OVERLOADED', 'WORST HOST', ''],
-    both.map(({ forward, reverse }) => [
-      forward.rule,
-      forward.setting,
-      pair(({ hosts }) => String(hosts), forward, reverse),
-      pair(({ overloadMean }) => percent(overloadMean), forward, reverse),
-      pair(({ overloadWorst }) => percent(overloadWorst), forward, reverse),
-      forward.overloadMean <= OVERLOAD_MAX && (reverse?.overloadMean ?? 0) <= OVERLOAD_MAX ? 'kept' : '',
-    ]),
-    { right: [2, 3, 4] },
-  );
+  return table(['RULE', 'SETTING', 'HOSTS', 'OVERLOADED', 'WORST HOST', ''], packingCells(rows), {
+    right: [2, 3, 4],
+  });
 }

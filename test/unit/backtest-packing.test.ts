@@ -5,7 +5,9 @@ import t from 'tap';
 import { DAY_BINS } from '../../models/backtest/guests/guest-series.ts';
 import { drawFleet, type FleetGuest } from '../../models/backtest/packing/fleet.ts';
 import { playPacking } from '../../models/backtest/packing/pack.ts';
+import { type PackingRow, packingCells } from '../../models/backtest/packing/packing-rows.ts';
 import { PACKING_RULES, type PackingRule } from '../../models/backtest/packing/rules.ts';
+import { packingReport } from '../../models/report/packing-report.ts';
 import { runCaptured } from '../run-cli.ts';
 
 t.setTimeout(180_000);
@@ -15,7 +17,7 @@ const isProof = process.env.FORESHADE_DATA !== undefined && process.env.FORESHAD
 const BINS = 4 * DAY_BINS;
 const HOST = { cpu: 1000, memory: 100 };
 
-/** A guest of 1,000 MHz and 100 MiB that uses no memory; its CPU by bin. */
+/** A guest of 1,000 MHz and 1 MiB that uses no memory; its CPU by bin. */
 function guest(cpu: (bin: number) => number): FleetGuest {
   return {
     cpu: { seen: Float64Array.from({ length: BINS }, (_, bin) => cpu(bin)), ceiling: 1000 },
@@ -71,6 +73,39 @@ t.test('a drawn fleet is moved round its month', async (t) => {
   const [drawn] = drawFleet([guest((bin) => bin)], 1, 'days', (count) => count - 1);
   t.equal(drawn?.cpu.seen[0], DAY_BINS, 'three days on, the fourth is first again');
   t.equal(drawn?.cpu.seen.length, BINS);
+});
+
+/** A rule at one setting, both ways round. */
+function bothWays(rule: string, setting: string, hosts: number, overloadMean: number): PackingRow[] {
+  const score = { rule, setting, hosts, overloadWorst: overloadMean };
+  return [
+    { ...score, direction: 'forward', overloadMean },
+    { ...score, direction: 'reverse', overloadMean: 0 },
+  ];
+}
+
+const ROWS = [
+  ...bothWays('joint-tail', 'as shipped', 5, 0.001),
+  ...bothWays('coach', '+0 %', 4, 0.0011),
+  ...bothWays('<b>&', '+5 %', 7, 0),
+  ...bothWays('clairvoyant', 'known', 3, 0),
+];
+
+t.test('a setting is kept when both halves are', async (t) => {
+  t.strictSame(packingCells(ROWS), [
+    ['joint-tail', 'as shipped', '5 / 5', '0.10 % / 0.00 %', '0.10 % / 0.10 %', 'kept'],
+    ['coach', '+0 %', '4 / 4', '0.11 % / 0.00 %', '0.11 % / 0.11 %', ''],
+    ['<b>&', '+5 %', '7 / 7', '0.00 % / 0.00 %', '0.00 % / 0.00 %', 'kept'],
+    ['clairvoyant', 'known', '3 / 3', '0.00 % / 0.00 %', '0.00 % / 0.00 %', 'kept'],
+  ]);
+});
+
+t.test('the report shows every rule, and none becomes markup', async (t) => {
+  const story = { dataset: '<i>set', guests: 9, host: '8 cores', rows: ROWS };
+  const page = packingReport({ ...story, madeAt: '2026-01-02T03:04:05Z' });
+  for (const text of ['&lt;i&gt;set', '7 / 7', '&lt;b&gt;&amp;', 'hardly overloaded']) t.match(page, text);
+  t.match(page, /best fixed rule.*7 \/ 7.*clairvoyant/s, 'the best fixed rule is one that was kept');
+  t.notMatch(page, /<i>set|<b>&|NaN|Infinity|undefined/);
 });
 
 t.test(
