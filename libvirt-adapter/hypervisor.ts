@@ -148,6 +148,14 @@ export class LibvirtHypervisor implements Hypervisor {
     }
   }
 
+  start(guest: GuestId): Promise<void> {
+    return translated(this.#libvirt.createDomain(this.#catalog.ref(guest)), { guest });
+  }
+
+  shutDown(guest: GuestId): Promise<void> {
+    return translated(this.#libvirt.shutdownDomain(this.#catalog.ref(guest)), { guest });
+  }
+
   /** A guest that went away or cannot be read leaves the others readable; a lost connection ends the listing. */
   async #factsOrAbsent(guest: GuestId, state: DomainState): Promise<GuestFacts | undefined> {
     try {

@@ -331,6 +331,8 @@ export interface Libvirt {
   /** Start a transient domain from XML. */
   createDomainFromXml(xml: string, options?: CallOptions & { paused?: boolean }): Promise<DomainRef>;
   createDomain(domain: DomainRef, options?: CallOptions & { paused?: boolean }): Promise<void>;
+  /** Ask the guest to power off, by its agent or by ACPI as libvirt chooses; returns before it does. */
+  shutdownDomain(domain: DomainRef, options?: CallOptions): Promise<void>;
   destroyDomain(domain: DomainRef, options?: CallOptions): Promise<void>;
   undefineDomain(domain: DomainRef, options?: CallOptions): Promise<void>;
   suspendDomain(domain: DomainRef, options?: CallOptions): Promise<void>;

@@ -72,6 +72,7 @@ export class FakeDomain {
   readonly interfaces: FakeInterface[];
   readonly hasBalloon: boolean;
   readonly vcpuUnplugWorks: boolean;
+  readonly ignoresShutdown: boolean;
   readonly onlineDelayMs: number;
   readonly qemuArguments: readonly string[];
   readonly instructionsPerNs: number | undefined;
@@ -152,6 +153,7 @@ export class FakeDomain {
     this.agent = script.agent ?? 'answers';
     this.onlineDelayMs = script.onlineDelayMs ?? ONLINE_DELAY_MS;
     this.vcpuUnplugWorks = script.vcpuUnplugWorks ?? false;
+    this.ignoresShutdown = script.ignoresShutdown ?? false;
     this.instructionsPerNs = script.instructionsPerNs;
     this.qemuArguments = script.qemuArguments ?? [];
     this.perf = new FakePerf(script.perfPerNs ?? {}, script.perfEvents ?? []);

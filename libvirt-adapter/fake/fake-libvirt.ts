@@ -46,11 +46,14 @@ export interface FakeHost {
 const BALLOON_EVENT_MS = 100;
 /** Time the guest takes to plug or unplug requested virtio-mem. */
 const VIRTIO_MEM_MS = 300;
+/** Time a guest takes to power off when it is asked to. */
+const SHUTDOWN_MS = 500;
 /** libvirt's wait for the guest to give a vCPU back. */
 const UNPLUG_TIMEOUT_MS = 5_000;
 /** Changes remembered; a test that makes more reads them as it goes. */
 const CHANGES_MAX = 10_000;
 const HOST: FakeHost = { cpus: 16, memoryKib: 64 * 1024 * 1024 };
+const STOPPED_SHUTDOWN = 0;
 const STOPPED_MIGRATED = 3;
 const STOPPED_SAVED = 4;
 const STOPPED_CRASHED = 2;
@@ -700,6 +703,15 @@ export class FakeLibvirt implements Libvirt {
       if (found.isActive)
         throw failure('createDomain', LIBVIRT_ERROR.operationInvalid, 'domain is already running');
       this.#start(found, options.paused ?? false);
+    });
+  }
+
+  shutdownDomain(domain: DomainRef, options?: CallOptions): Promise<void> {
+    return this.#change('shutdownDomain', domain, undefined, options, (found) => {
+      if (found.ignoresShutdown) return;
+      this.clock.after(SHUTDOWN_MS, () => {
+        if (found.isActive) this.#end(found, 'shutoff', STOPPED_SHUTDOWN);
+      });
     });
   }
 

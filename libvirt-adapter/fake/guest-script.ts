@@ -61,6 +61,8 @@ export interface FakeGuestScript {
   readonly perfPerNs?: Readonly<Record<string, number>>;
   /** Perf events that the definition switches on at each start. */
   readonly perfEvents?: readonly string[];
+  /** The guest stays when it is asked to shut down. */
+  readonly ignoresShutdown?: boolean;
   /** The guest gives a vCPU back when asked. */
   readonly vcpuUnplugWorks?: boolean;
   /** Extra arguments of QEMU, as in the domain XML's qemu:commandline. */

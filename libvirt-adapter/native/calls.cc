@@ -333,6 +333,7 @@ const std::unordered_map<std::string_view, Decode>& table() {
       {"virDomainCreateXML", new_domain<&Library::virDomainCreateXML>()},
       {"virDomainCreateWithFlags", domain_flags<&Library::virDomainCreateWithFlags>()},
       {"virDomainDestroyFlags", domain_flags<&Library::virDomainDestroyFlags>()},
+      {"virDomainShutdownFlags", domain_flags<&Library::virDomainShutdownFlags>()},
       {"virDomainUndefineFlags", domain_flags<&Library::virDomainUndefineFlags>()},
       {"virDomainReset", domain_flags<&Library::virDomainReset>()},
       {"virDomainSuspend", domain_only<&Library::virDomainSuspend>()},

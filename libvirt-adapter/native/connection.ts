@@ -225,6 +225,11 @@ export class NativeLibvirt implements Libvirt {
     return this.#guestSlow(domain, 'virDomainCreateWithFlags', [flags], asNothing, options);
   }
 
+  /** An agent that hangs holds it up. */
+  shutdownDomain(domain: DomainRef, options?: CallOptions): Promise<void> {
+    return this.#guestSlow(domain, 'virDomainShutdownFlags', [0], asNothing, options);
+  }
+
   destroyDomain(domain: DomainRef, options?: CallOptions): Promise<void> {
     return this.#guestSlow(domain, 'virDomainDestroyFlags', [0], asNothing, options);
   }

@@ -97,6 +97,7 @@ class Symbol<Result (*)(Args...)> {
   X(virDomainSetSchedulerParametersFlags) \
   X(virDomainSetVcpu)                     \
   X(virDomainSetVcpusFlags)               \
+  X(virDomainShutdownFlags)               \
   X(virDomainStatsRecordListFree)         \
   X(virDomainSuspend)                     \
   X(virDomainUndefineFlags)               \

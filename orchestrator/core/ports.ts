@@ -78,6 +78,16 @@ export interface Hypervisor {
   guests(): Promise<GuestFacts[]>;
   /** @throws {AllocatorError} GUEST_NOT_FOUND, HYPERVISOR_UNAVAILABLE */
   inspect(guest: GuestId): Promise<GuestFacts>;
+  /**
+   * Start a guest that is shut off, by its own definition. Resolves when the hypervisor runs it; what is in it boots from then on.
+   * @throws {AllocatorError} GUEST_NOT_FOUND, ACTUATION_REFUSED, NOT_SUPPORTED, HYPERVISOR_UNAVAILABLE
+   */
+  start(guest: GuestId): Promise<void>;
+  /**
+   * Ask what is in a guest to shut down. Resolves when it was asked: it goes in its own time, or never; an event tells.
+   * @throws {AllocatorError} GUEST_NOT_FOUND, GUEST_NOT_RUNNING, ACTUATION_REFUSED, NOT_SUPPORTED, HYPERVISOR_UNAVAILABLE
+   */
+  shutDown(guest: GuestId): Promise<void>;
 }
 
 /** Resources that have an actuator. */

@@ -56,12 +56,24 @@ export class RecordedHypervisor implements Hypervisor {
     return this.factsOf(guest);
   }
 
+  start(guest: string): Promise<void> {
+    return refused(guest);
+  }
+
+  shutDown(guest: string): Promise<void> {
+    return refused(guest);
+  }
+
   /** @throws {AllocatorError} GUEST_NOT_FOUND */
   factsOf(guest: string): GuestFacts {
     const facts = this.#facts.get(guest);
     if (facts !== undefined) return facts;
     throw new AllocatorError('GUEST_NOT_FOUND', `No guest of the stretch is ${guest}`, { guest });
   }
+}
+
+async function refused(guest: string): Promise<never> {
+  throw new AllocatorError('NOT_SUPPORTED', 'What is replayed can be neither started nor stopped', { guest });
 }
 
 /**

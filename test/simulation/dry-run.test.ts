@@ -50,6 +50,7 @@ const KIND: Readonly<Record<FakeCall, 'reads' | 'writes' | 'asks'>> = {
   defineDomain: 'writes',
   createDomainFromXml: 'writes',
   createDomain: 'writes',
+  shutdownDomain: 'writes',
   destroyDomain: 'writes',
   undefineDomain: 'writes',
   suspendDomain: 'writes',

@@ -78,6 +78,8 @@ export const PLANTED_BUGS: Readonly<Record<string, PlantedBug>> = {
         host: () => parts.hypervisor.host(),
         guests: () => parts.hypervisor.guests(),
         inspect: (guest) => parts.hypervisor.inspect(guest),
+        start: (guest) => parts.hypervisor.start(guest),
+        shutDown: (guest) => parts.hypervisor.shutDown(guest),
       },
     }),
   },

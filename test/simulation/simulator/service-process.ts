@@ -142,6 +142,8 @@ export class ServiceProcess {
           host.assertAvailable();
           return host.factsOf(host.find(id));
         }),
+      start: (id) => this.#call(() => host.power(id, 'start')),
+      shutDown: (id) => this.#call(() => host.power(id, 'stop')),
     };
   }
 

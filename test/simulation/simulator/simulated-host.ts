@@ -235,6 +235,11 @@ export class SimulatedHost {
     this.tell({ kind: 'tuned', guest: guest.id, resource });
   }
 
+  /** Ours: no guest of this host is a stand-by. */
+  power(id: GuestId, what: 'start' | 'stop'): never {
+    throw new Error(`${what} of ${this.find(id).name}, which is no stand-by`);
+  }
+
   stop(guest: SimulatedGuest): void {
     guest.state = 'shut-off';
     this.tell({ kind: 'stopped', guest: guest.id, name: guest.name });
