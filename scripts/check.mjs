@@ -17,7 +17,7 @@ function generatedUnchanged() {
     const options = { cwd: join(ROOT, 'proto'), env: { ...process.env, PATH: `${BIN}:${process.env.PATH}` } };
     const status =
       run([bin('buf'), 'generate', '--output', fresh], options) ||
-      run([bin('buf'), 'build', '--exclude-source-info', '-o', join(fresh, 'gen/foreshade.binpb')], options);
+      run([bin('buf'), 'build', '-o', join(fresh, 'gen/foreshade.binpb')], options);
     if (status !== 0) return status;
     return spawnSync('diff', ['-r', join(fresh, 'gen'), join(ROOT, 'proto/gen')], { stdio: ['ignore', 2, 2] })
       .status;

@@ -62,6 +62,11 @@ export const CROSS_RULES: readonly CrossRule[] = [
     holds: differ,
   },
   {
+    keys: ['service.http_port_api', 'service.http_port'],
+    rule: 'needs service.http_port: without a port there is nothing to serve it on',
+    holds: (isServed, port) => isServed !== true || port !== undefined,
+  },
+  {
     keys: ['service.http_port', 'service.tcp'],
     rule: 'must differ from the port of service.tcp: one port speaks one protocol',
     holds: (port, tcp) =>

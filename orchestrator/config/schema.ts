@@ -15,6 +15,8 @@ export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] a
 
 /** Longest path of a unix socket: sun_path is 108 bytes on Linux, its end included. */
 const SOCKET_PATH_CHARS_MAX = 107;
+/** What the path of HTTP's socket has more than that of gRPC's, where it is derived from it. */
+const HTTP_SOCKET_CHARS = '.http.sock'.length;
 /** Longest path of a file: PATH_MAX on Linux. */
 const PATH_CHARS_MAX = 4096;
 /** Most CPU a host may promise over what it has: OpenStack's historical default, beyond which guests only wait. */
@@ -229,18 +231,23 @@ export const CONFIG_SCHEMA = z.strictObject({
   service: section(
     {
       socket: key(
-        path(SOCKET_PATH_CHARS_MAX),
+        path(SOCKET_PATH_CHARS_MAX - HTTP_SOCKET_CHARS),
         '/run/foreshade/foreshade.sock',
         'Unix socket of the gRPC service, mode 0660.',
       ),
       tcp: optional(loopback(), 'Also listen here, in the clear. Absent: the unix socket only.'),
       http_socket: optional(
         path(SOCKET_PATH_CHARS_MAX),
-        'Unix socket of /metrics, /healthz and /readyz. Absent: not served there.',
+        'Unix socket of HTTP, mode 0660: the same calls as JSON, /metrics, /healthz and /readyz. Absent: beside `socket`, its `.sock` made `.http.sock`.',
       ),
       http_port: optional(
         whole(1, PORT_MAX),
         'Port on 127.0.0.1 of /metrics, /healthz and /readyz. Absent: not served there.',
+      ),
+      http_port_api: key(
+        flag(),
+        false,
+        'Serve the calls as JSON on `http_port` too, in the clear: whoever can run a program on this host may then make them.',
       ),
       drain_timeout_ms: key(whole(0, 600_000), 10_000, 'Longest wait for calls in flight when stopping.'),
     },

@@ -10,7 +10,7 @@ export const ANSWER_MARGIN_MS = 50;
 /** Share of a short deadline that is kept for the answer instead. */
 const ANSWER_MARGIN_FRACTION_MAX = 0.5;
 /** Longest delay of a timer: Node's timers overflow beyond a signed 32-bit integer and would fire at once. */
-const TIMER_MS_MAX = 2 ** 31 - 1;
+export const TIMER_MS_MAX = 2 ** 31 - 1;
 
 /** What a server's call tells of its caller. */
 export interface CallSurface {

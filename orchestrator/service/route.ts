@@ -1,16 +1,14 @@
 import {
   type Server,
-  type ServerUnaryCall,
   type ServerWritableStream,
   type ServiceDefinition,
   type StatusObject,
-  type sendUnaryData,
   status,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import { AllocatorError } from '../core/errors.ts';
 import { ShadowError } from '../core/shadow.ts';
-import { Caller } from './caller.ts';
+import { Caller, type CallSurface } from './caller.ts';
 import type { MethodMetrics, RpcMetrics } from './metrics.ts';
 import { statusOf, statusOfFault } from './status.ts';
 
@@ -20,6 +18,7 @@ interface MethodDefinition {
   readonly path: string;
   readonly responseStream: boolean;
   readonly requestDeserialize: (bytes: Buffer) => unknown;
+  readonly responseSerialize: (response: unknown) => Buffer;
 }
 
 /** One function for each method of a service: a value or a promise for a unary call, an iterable for a stream. */
@@ -45,6 +44,25 @@ export interface Door {
   logFault(error: unknown, errorId: string, method: string): void;
 }
 
+/** One unary call, whatever carried it here. */
+export interface UnaryCall extends CallSurface {
+  readonly request: unknown;
+}
+
+/** Takes a call's answer, once: a failure, or null and the response. */
+export type UnaryAnswer = (failure: StatusObject | null, response?: unknown) => void;
+
+/** A method as every transport serves it. */
+export interface Route {
+  /** `/foreshade.v1.AllocationService/Allocate` */
+  readonly path: string;
+  /** Never throws: what is no message is answered by `serve`. */
+  readonly decode: (bytes: Buffer) => unknown;
+  readonly encode: (response: unknown) => Buffer;
+  /** Absent: the method streams, which only gRPC can. */
+  readonly serve?: (call: UnaryCall, answer: UnaryAnswer) => Promise<void>;
+}
+
 /** A message that is not what its method takes. Kept until the handler, where an error gets its details. */
 class Undecodable {
   readonly cause: unknown;
@@ -56,19 +74,31 @@ class Undecodable {
 type Unary = (request: unknown, caller: Caller) => unknown;
 type Streaming = (request: unknown, caller: Caller) => AsyncIterable<unknown>;
 
-/** Add a service to the server: decoding, errors, deadlines and metrics around its handlers. */
-export function addRoutes<S>(server: Server, definition: S, handlers: Handlers<S>, door: Door): void {
+/**
+ * Add a service to the server: decoding, errors, deadlines and metrics around its handlers.
+ * @returns its methods, for other transports than gRPC
+ */
+export function addRoutes<S>(server: Server, definition: S, handlers: Handlers<S>, door: Door): Route[] {
   const guarded: Record<string, MethodDefinition> = {};
   const implementation: UntypedServiceImplementation = {};
+  const routes: Route[] = [];
   for (const [name, method] of Object.entries(definition as Definition)) {
-    guarded[name] = { ...method, requestDeserialize: tolerant(method.requestDeserialize) };
+    const decode = tolerant(method.requestDeserialize);
+    guarded[name] = { ...method, requestDeserialize: decode };
     const handler = handlers[name as keyof S] as unknown;
     const metrics = door.metrics.method(method.path.slice(1));
-    implementation[name] = method.responseStream
-      ? streamRoute(handler as Streaming, metrics, door)
-      : unaryRoute(handler as Unary, metrics, door);
+    const route = { path: method.path, decode, encode: method.responseSerialize };
+    if (method.responseStream) {
+      implementation[name] = streamRoute(handler as Streaming, metrics, door);
+      routes.push(route);
+    } else {
+      const serve = unaryRoute(handler as Unary, metrics, door);
+      implementation[name] = serve;
+      routes.push({ ...route, serve });
+    }
   }
   server.addService(guarded as unknown as ServiceDefinition, implementation);
+  return routes;
 }
 
 function tolerant(decode: (bytes: Buffer) => unknown): (bytes: Buffer) => unknown {
@@ -82,7 +112,7 @@ function tolerant(decode: (bytes: Buffer) => unknown): (bytes: Buffer) => unknow
 }
 
 function unaryRoute(handler: Unary, metrics: MethodMetrics, door: Door) {
-  return async (call: ServerUnaryCall<unknown, unknown>, answer: sendUnaryData<unknown>): Promise<void> => {
+  return async (call: UnaryCall, answer: UnaryAnswer): Promise<void> => {
     const startedAt = metrics.start();
     const caller = new Caller(call, false);
     let entered = false;

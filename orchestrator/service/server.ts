@@ -1,6 +1,5 @@
 import { chmodSync } from 'node:fs';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
-import type { FastifyInstance } from 'fastify';
 import { AdminServiceService } from '../../proto/gen/foreshade/v1/admin.ts';
 import { AllocationServiceService } from '../../proto/gen/foreshade/v1/allocation.ts';
 import { ShadowServiceService } from '../../proto/gen/foreshade/v1/shadow.ts';
@@ -11,12 +10,13 @@ import type { ShadowStore } from '../core/shadow.ts';
 import { adminHandlers } from './admin.ts';
 import { allocationHandlers } from './allocation.ts';
 import type { Caller } from './caller.ts';
+import { Contract } from './contract.ts';
 import { Health } from './health.ts';
-import { startHttp } from './http.ts';
+import { type HttpServer, startHttp } from './http.ts';
 import type { ServiceLogger } from './logger.ts';
 import { Metrics } from './metrics.ts';
 import { addReflection } from './reflection.ts';
-import { addRoutes, type Door } from './route.ts';
+import { addRoutes, type Door, type Route } from './route.ts';
 import { shadowHandlers } from './shadow.ts';
 import { claimSocketPath, SOCKET_MODE } from './socket.ts';
 
@@ -40,14 +40,15 @@ export interface ServiceParts {
   readonly shadow?: ShadowStore;
 }
 
-/** The gRPC face of an engine, and the operator's HTTP pages beside it. */
+/** The gRPC face of an engine, and the same in JSON over HTTP, with the operator's pages beside it. */
 export class Service implements Door {
   readonly metrics: Metrics;
   readonly #parts: ServiceParts;
   readonly #server: Server;
   readonly #health: Health;
   readonly #callers = new Set<Caller>();
-  #pages: FastifyInstance[] = [];
+  readonly #routes: readonly Route[];
+  #http: HttpServer[] = [];
   #whenIdle: (() => void) | undefined;
   #isClosing = false;
   readonly #addresses: string[] = [];
@@ -68,14 +69,17 @@ export class Service implements Door {
     this.#health = new Health(this.#server, engine);
     const about = { version, hostName: config.host.name, hostMode: config.host.mode };
     const onDrain = (): void => this.#health.drain();
-    addRoutes(
-      this.#server,
-      AllocationServiceService,
-      allocationHandlers(engine, config.engine.leaseTtlMs),
-      this,
-    );
-    addRoutes(this.#server, AdminServiceService, adminHandlers(engine, about, shadow, onDrain), this);
-    addRoutes(this.#server, ShadowServiceService, shadowHandlers(engine, shadow, config.host.name), this);
+    const { host, engine: policy } = config;
+    this.#routes = [
+      ...addRoutes(
+        this.#server,
+        AllocationServiceService,
+        allocationHandlers(engine, policy.leaseTtlMs),
+        this,
+      ),
+      ...addRoutes(this.#server, AdminServiceService, adminHandlers(engine, about, shadow, onDrain), this),
+      ...addRoutes(this.#server, ShadowServiceService, shadowHandlers(engine, shadow, host.name), this),
+    ];
     addReflection(this.#server);
   }
 
@@ -134,23 +138,30 @@ export class Service implements Door {
   async #close(): Promise<void> {
     this.#isClosing = true;
     this.#health.stop();
-    await Promise.all(this.#pages.map((server) => server.close()));
+    await Promise.all(this.#http.map((server) => server.close()));
     await this.#closeServer();
   }
 
   async #listen(): Promise<void> {
-    const { config, logger } = this.#parts;
+    const { config, logger, version } = this.#parts;
     const { socket, tcp } = config.service;
     await claimSocketPath(socket);
     await this.#bind(`unix:${socket}`);
     chmodSync(socket, SOCKET_MODE);
     if (tcp !== undefined) await this.#bind(tcp);
-    this.#pages = await startHttp(config.service, this.metrics, this.#health);
+    this.#http = await startHttp(config.service, {
+      metrics: this.metrics,
+      health: this.#health,
+      api: {
+        routes: this.#routes,
+        contract: Contract.load(),
+        door: this,
+        version,
+        bodyBytesMax: MESSAGE_BYTES_MAX,
+      },
+    });
     await this.#health.look();
-    logger.info(
-      { socket, tcp, httpSocket: config.service.httpSocket, httpPort: config.service.httpPort },
-      'Listening.',
-    );
+    logger.info({ socket, tcp, http: this.#http.map(({ address }) => address) }, 'Listening.');
   }
 
   #bind(address: string): Promise<void> {

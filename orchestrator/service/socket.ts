@@ -10,6 +10,11 @@ const FOLDER_MODE = 0o750;
 /** Longest wait for a socket's owner to accept. A live server accepts in under a millisecond. */
 const PROBE_TIMEOUT_MS = 1000;
 
+/** Where HTTP is served unless the configuration says otherwise: beside the gRPC socket. */
+export function httpSocketBeside(socket: string): string {
+  return socket.replace(/(\.sock)?$/, '.http.sock');
+}
+
 /**
  * Make `path` free to listen on: create its folder, and remove a socket that a dead server left behind.
  * @throws {AllocatorError} STATE_CONFLICT when a live server owns it, or something there is not a socket

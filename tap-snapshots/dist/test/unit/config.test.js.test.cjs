@@ -13,7 +13,7 @@ foreshade.toml: 2 problems
 
 exports[`dist/test/unit/config.test.js > TAP > refusals name every problem with its path and its rule > a socket beyond the kernel's bound 1`] = `
 foreshade.toml: 1 problem
-  service.socket: must be an absolute path of at most 107 characters; got "/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…
+  service.socket: must be an absolute path of at most 97 characters; got "/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…
 `
 
 exports[`dist/test/unit/config.test.js > TAP > refusals name every problem with its path and its rule > many at once 1`] = `
