@@ -1,5 +1,6 @@
-import type { Actuated, Actuator, GuestWindow, Hypervisor, Telemetry } from '../orchestrator/core/ports.ts';
-import { systemClock, type TimerClock } from './clock.ts';
+import type { HypervisorPorts } from '../orchestrator/core/ports.ts';
+import type { TimerClock } from '../orchestrator/core/timer-clock.ts';
+import { systemClock } from './clock.ts';
 import { CpuActuator } from './cpu-actuator.ts';
 import { createDiskActuator } from './disk-actuator.ts';
 import { DomainCatalog } from './domain-catalog.ts';
@@ -37,22 +38,12 @@ export interface AdapterOptions {
   readonly onFailure?: (cause: unknown) => void;
 }
 
-/** The core's ports over one libvirt. */
-export interface LibvirtAdapter {
-  readonly hypervisor: Hypervisor;
-  readonly actuators: Readonly<Record<Actuated, Actuator>>;
-  readonly window: GuestWindow;
-  readonly telemetry: Telemetry;
-  /** Stop sampling and let go of the host's files; libvirt's connection stays with its owner. */
-  close(): Promise<void>;
-}
-
-/** Build the core's ports over `libvirt`, which may be the fake one. */
+/** Build the core's ports over `libvirt`, which may be the fake one; its connection stays with its owner. */
 export function createLibvirtAdapter(
   libvirt: Libvirt,
   readings: HostReadings,
   options: AdapterOptions = {},
-): LibvirtAdapter {
+): HypervisorPorts {
   const clock = options.clock ?? systemClock;
   const onFailure = options.onFailure ?? (() => {});
   const { kvmUnplugIsSafe = false, tapShaping = false, tapShaper, cpuShares } = options;

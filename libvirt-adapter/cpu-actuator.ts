@@ -1,8 +1,8 @@
-import { AllocatorError } from '../orchestrator/core/errors.ts';
+import { cpuSharesOf } from '../orchestrator/core/cpu-weight.ts';
 import type { Baseline, GuestId } from '../orchestrator/core/guest.ts';
 import type { Actuator } from '../orchestrator/core/ports.ts';
 import { type Entitlement, MILLICORES_PER_VCPU } from '../orchestrator/core/profile.ts';
-import { pause, type TimerClock } from './clock.ts';
+import { pause, type TimerClock } from '../orchestrator/core/timer-clock.ts';
 import type { DomainCatalog } from './domain-catalog.ts';
 import { type CpuTune, PERIOD_US_DEFAULT } from './domain-xml.ts';
 import { translated } from './errors.ts';
@@ -19,9 +19,6 @@ import { CPU_SHARES_DEFAULT, quotaMillicores } from './limits.ts';
 /** Smallest quota the kernel and libvirt take, us: 10 millicores at the default period. */
 const QUOTA_US_MIN = 1_000;
 const QUOTA_NONE = -1n;
-/** Weights that both cgroup hierarchies take: 10 to 1,024 shares of 1,024, and 1 to 10,000 of 100. */
-const WEIGHT_MIN = 0.01;
-const WEIGHT_MAX = 100;
 /** Online state is asked this often while vCPUs come up, which takes 150 to 300 ms. */
 const POLL_MS = 50;
 /** A plugged vCPU that is not online by itself after this is switched on through the agent. */
@@ -134,23 +131,12 @@ export class CpuActuator implements Actuator {
       QUOTA_US_MIN,
       Math.ceil((cpuMillicores * tune.globalPeriodUs) / MILLICORES_PER_VCPU),
     );
-    const shares = this.#sharesOf(cpuWeight);
+    const shares = cpuWeight === undefined ? undefined : cpuSharesOf(cpuWeight, this.#cpuShares);
     const changes = {
       ...(quotaUs !== tune.globalQuotaUs && { global_quota: BigInt(quotaUs) }),
       ...(shares !== undefined && shares !== tune.shares && { cpu_shares: BigInt(shares) }),
     };
     if (Object.keys(changes).length > 0) await this.#libvirt.setSchedulerParameters(ref, changes, LIVE);
-  }
-
-  /** @throws {AllocatorError} INVALID_REQUEST */
-  #sharesOf(weight: number | undefined): number | undefined {
-    if (weight === undefined) return undefined;
-    if (weight >= WEIGHT_MIN && weight <= WEIGHT_MAX) return Math.round(weight * this.#cpuShares);
-    throw new AllocatorError(
-      'INVALID_REQUEST',
-      `a CPU weight must be in [${WEIGHT_MIN}, ${WEIGHT_MAX}], not ${weight}`,
-      { weight },
-    );
   }
 
   /** Bring `target` vCPUs online. Resolves to how many are, undefined when nobody can tell. */

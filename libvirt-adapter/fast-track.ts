@@ -1,8 +1,8 @@
 import type { GuestId } from '../orchestrator/core/guest.ts';
+import { SlidingReadings } from '../orchestrator/core/rates.ts';
 import type { GuestSample, InstructionReading, SampleFlag } from '../orchestrator/core/sample.ts';
 import { executedIn, GAP_PERIODS, isClockStep } from './full-track.ts';
 import type { HostReading } from './host-readings.ts';
-import { SlidingReadings } from './rates.ts';
 import { vcpuShares } from './vcpu-shares.ts';
 
 /** Rates of fast samples are over this window, that of a full sample, so that peaks of both compare. */

@@ -1,5 +1,6 @@
 import type { GuestId } from '../orchestrator/core/guest.ts';
 import type { ResourceProfile } from '../orchestrator/core/profile.ts';
+import { type CounterReading, type RateStep, rateStep } from '../orchestrator/core/rates.ts';
 import {
   executedBetween,
   type GuestSample,
@@ -10,7 +11,6 @@ import type { DomainStatValues } from './domain-stats.ts';
 import type { HostReading, PressureReading } from './host-readings.ts';
 import { DOMAIN_STATES } from './libvirt.ts';
 import { MemoryUse } from './memory-use.ts';
-import { type CounterReading, type RateStep, rateStep } from './rates.ts';
 import { vcpuShares } from './vcpu-shares.ts';
 
 /** Wall and monotonic clock may part by this much in one period before it is called a step. */

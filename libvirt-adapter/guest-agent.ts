@@ -1,5 +1,5 @@
 import type { GuestId } from '../orchestrator/core/guest.ts';
-import type { TimerClock } from './clock.ts';
+import type { TimerClock } from '../orchestrator/core/timer-clock.ts';
 import { type DomainRef, LIBVIRT_ERROR, type Libvirt, LibvirtError } from './libvirt.ts';
 
 /** Seconds an agent may take for one command. An answer takes milliseconds; an emulated guest on a loaded host over 1 s. */

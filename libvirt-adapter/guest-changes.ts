@@ -1,5 +1,5 @@
 import type { GuestId } from '../orchestrator/core/guest.ts';
-import type { TimerClock } from './clock.ts';
+import type { TimerClock } from '../orchestrator/core/timer-clock.ts';
 import type { Libvirt, LibvirtEventKind } from './libvirt.ts';
 
 /** Waits for libvirt's events about one guest, for as long as somebody waits. */

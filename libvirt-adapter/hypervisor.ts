@@ -1,4 +1,5 @@
 import { hostname } from 'node:os';
+import { type CommonLimits, commonLimits } from '../orchestrator/core/device-limits.ts';
 import { AllocatorError } from '../orchestrator/core/errors.ts';
 import type {
   GuestCapabilities,
@@ -23,15 +24,7 @@ import {
   type Libvirt,
   type LibvirtEventKind,
 } from './libvirt.ts';
-import {
-  type CommonLimits,
-  CPU_SHARES_DEFAULT,
-  commonDiskLimits,
-  commonLimits,
-  commonNetLimits,
-  hasTap,
-  quotaMillicores,
-} from './limits.ts';
+import { CPU_SHARES_DEFAULT, commonDiskLimits, commonNetLimits, hasTap, quotaMillicores } from './limits.ts';
 import type { TapShaper } from './tap-shaper.ts';
 
 /** What only the operator or the host itself can know. */

@@ -1,4 +1,10 @@
-import { MILLICORES_PER_VCPU, RATE_FIELDS, type RateField } from '../orchestrator/core/profile.ts';
+import {
+  type CommonLimits,
+  commonLimits,
+  type DeviceLimits,
+  limited,
+} from '../orchestrator/core/device-limits.ts';
+import { MILLICORES_PER_VCPU } from '../orchestrator/core/profile.ts';
 import type { CpuTune, DomainDescription, IoTune } from './domain-xml.ts';
 
 /** A domain's CPU shares where nobody set any: those of the older cgroup hierarchy, and of the unified one. */
@@ -37,15 +43,6 @@ function share(quotaUs: number, periodUs: number): number {
     : Math.round((quotaUs / periodUs) * MILLICORES_PER_VCPU);
 }
 
-/** Limits of a device; an absent field is not limited. */
-export type DeviceLimits = { readonly [F in RateField]?: number };
-
-/** What is limited and how. `movable` is false where ours could not be put back or would not stand. */
-export interface CommonLimits {
-  readonly limits: DeviceLimits;
-  readonly movable: boolean;
-}
-
 /** Limits of one disk: where there is one on the total, reads and writes have it each. */
 export function diskLimits(tune: IoTune): DeviceLimits {
   return limited({
@@ -69,11 +66,6 @@ export function interfaceLimits(inboundAverage: number, outboundAverage: number)
   });
 }
 
-/** The limits above 0. */
-export function limited(limits: DeviceLimits): DeviceLimits {
-  return Object.fromEntries(Object.entries(limits).filter(([, limit]) => limit > 0));
-}
-
 /**
  * Limits common to all disks. Disks whose limits differ, or that have a limit on the total, are somebody's own
  * arrangement, which one number a direction could not put back: not movable.
@@ -89,20 +81,4 @@ export function commonNetLimits({ interfaces }: DomainDescription): CommonLimits
   return commonLimits(
     taps.map(({ inboundAverage, outboundAverage }) => interfaceLimits(inboundAverage, outboundAverage)),
   );
-}
-
-/** The limits all devices share; where they differ the loosest, and not movable. */
-export function commonLimits(devices: readonly DeviceLimits[]): CommonLimits {
-  const [first] = devices;
-  if (first === undefined) return { limits: {}, movable: false };
-  const limits: { -readonly [F in RateField]?: number } = {};
-  for (const field of RATE_FIELDS) {
-    const values = devices.map((device) => device[field]).filter((limit) => limit !== undefined);
-    if (values.length === devices.length) limits[field] = Math.max(...values);
-  }
-  return { limits, movable: devices.every((device) => sameLimits(device, first)) };
-}
-
-export function sameLimits(a: DeviceLimits, b: DeviceLimits): boolean {
-  return RATE_FIELDS.every((field) => a[field] === b[field]);
 }

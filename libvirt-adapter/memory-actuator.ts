@@ -2,7 +2,7 @@ import { AllocatorError } from '../orchestrator/core/errors.ts';
 import type { Baseline, GuestId } from '../orchestrator/core/guest.ts';
 import type { Actuator } from '../orchestrator/core/ports.ts';
 import type { Entitlement } from '../orchestrator/core/profile.ts';
-import type { TimerClock } from './clock.ts';
+import type { TimerClock } from '../orchestrator/core/timer-clock.ts';
 import type { DomainCatalog } from './domain-catalog.ts';
 import {
   balloonMaxKib,

@@ -1,3 +1,9 @@
+import {
+  commonLimits,
+  type DeviceLimits,
+  sameLimits,
+  wantedLimits,
+} from '../orchestrator/core/device-limits.ts';
 import { AllocatorError } from '../orchestrator/core/errors.ts';
 import type { Baseline, GuestId } from '../orchestrator/core/guest.ts';
 import type { Actuator } from '../orchestrator/core/ports.ts';
@@ -6,10 +12,6 @@ import type { DomainCatalog } from './domain-catalog.ts';
 import type { DomainDescription } from './domain-xml.ts';
 import { translate, translated } from './errors.ts';
 import type { DomainRef } from './libvirt.ts';
-import { commonLimits, type DeviceLimits, limited, sameLimits } from './limits.ts';
-
-/** Highest limit: QEMU's own, 10^15 (THROTTLE_VALUE_MAX), which no device comes near. */
-const RATE_MAX = 1e15;
 
 /** What sets disks and interfaces apart. */
 export interface RateDevices {
@@ -54,7 +56,7 @@ export class RateLimitActuator implements Actuator {
   }
 
   async #apply(guest: GuestId, target: Entitlement, signal: AbortSignal): Promise<Partial<Entitlement>> {
-    const wanted = this.#limitsOf(target);
+    const wanted = wantedLimits(target, this.#devices.fields, this.#devices.unit);
     const now = commonLimits(await this.#current(guest, await this.#catalog.devices(guest)));
     // In force already; or devices differ and the loosest is as wanted: somebody's own arrangement, left as it is.
     if (sameLimits(now.limits, wanted)) return this.#read(guest);
@@ -90,18 +92,5 @@ export class RateLimitActuator implements Actuator {
       if (error instanceof AllocatorError && error.code === 'NOT_SUPPORTED') return [];
       throw error;
     }
-  }
-
-  /** @throws {AllocatorError} INVALID_REQUEST */
-  #limitsOf(target: Entitlement): DeviceLimits {
-    const { fields, unit } = this.#devices;
-    const limits = fields.map((field) => {
-      const rate = target[field] ?? 0;
-      if (rate >= 0 && rate <= RATE_MAX) return [field, Math.ceil(rate / unit) * unit]; // up: never less
-      throw new AllocatorError('INVALID_REQUEST', `${field} must be in [0, ${RATE_MAX}], not ${rate}`, {
-        field,
-      });
-    });
-    return limited(Object.fromEntries(limits));
   }
 }

@@ -1,5 +1,5 @@
+import type { DeviceLimits } from '../orchestrator/core/device-limits.ts';
 import type { GuestId } from '../orchestrator/core/guest.ts';
-import type { DeviceLimits } from './limits.ts';
 
 /** Limits guests' taps where libvirt does not. Rates are as the guest sees them: what it receives is `netRx`. */
 export interface TapShaper {

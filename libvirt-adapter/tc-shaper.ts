@@ -1,7 +1,7 @@
 import { readlink } from 'node:fs/promises';
+import { type DeviceLimits, limited } from '../orchestrator/core/device-limits.ts';
 import { AllocatorError } from '../orchestrator/core/errors.ts';
 import type { GuestId } from '../orchestrator/core/guest.ts';
-import { type DeviceLimits, limited } from './limits.ts';
 import { type RunNetworkCommand, runNetworkCommand } from './network-command.ts';
 import type { TapShaper } from './tap-shaper.ts';
 

@@ -1,4 +1,4 @@
-import type { TimerClock } from '../clock.ts';
+import type { TimerClock } from '../../orchestrator/core/timer-clock.ts';
 import { LIBVIRT_ERROR, LibvirtError } from '../libvirt.ts';
 import type { FakeDomain } from './fake-domain.ts';
 

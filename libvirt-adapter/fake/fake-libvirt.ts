@@ -1,4 +1,5 @@
-import { systemClock, type TimerClock } from '../clock.ts';
+import type { TimerClock } from '../../orchestrator/core/timer-clock.ts';
+import { systemClock } from '../clock.ts';
 import { readDomainXml } from '../domain-xml.ts';
 import {
   type Affect,

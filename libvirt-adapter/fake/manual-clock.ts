@@ -1,5 +1,5 @@
 import assert from 'node:assert';
-import type { TimerClock } from '../clock.ts';
+import type { TimerClock } from '../../orchestrator/core/timer-clock.ts';
 
 interface Timer {
   readonly dueMs: number;

@@ -131,3 +131,13 @@ export interface Telemetry {
   instructions(guest: GuestId): InstructionReading | undefined;
   close(): Promise<void>;
 }
+
+/** All that the engine asks of what runs the guests. Implemented by libvirt-adapter/ and integrations/proxmox/. */
+export interface HypervisorPorts {
+  readonly hypervisor: Hypervisor;
+  readonly actuators: Readonly<Record<Actuated, Actuator>>;
+  readonly window: GuestWindow;
+  readonly telemetry: Telemetry;
+  /** Stop sampling and let go of what was opened. */
+  close(): Promise<void>;
+}

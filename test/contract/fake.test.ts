@@ -5,6 +5,7 @@ import { FakeReadings } from '../../libvirt-adapter/fake/fake-readings.ts';
 import { ManualClock, settle } from '../../libvirt-adapter/fake/manual-clock.ts';
 import { MIB } from '../../orchestrator/core/profile.ts';
 import { hypervisorContract } from './hypervisor-contract.ts';
+import { libvirtHarness } from './libvirt-harness.ts';
 
 const MIB_IN_KIB = 1024;
 const IDLE = { cpuMillicores: 20, memoryKib: 40 * MIB_IN_KIB };
@@ -23,16 +24,17 @@ const { uuid } = libvirt.addGuest({
   demand: () => IDLE,
 });
 
-hypervisorContract({
-  libvirt,
-  readings: new FakeReadings(libvirt),
-  guest: uuid,
-  memoryBase: 128 * MIB,
-  clock,
-  settle: (work) => settle(clock, work),
-  wait: (ms) => clock.advance(ms),
-  async makeBusy(forMs) {
-    libvirt.setDemand(uuid, (_, held) => ({ ...IDLE, cpuMillicores: held.vcpusOnline * 1000 }));
-    clock.after(forMs, () => libvirt.setDemand(uuid, () => IDLE));
-  },
-});
+hypervisorContract(
+  libvirtHarness(libvirt, {
+    readings: new FakeReadings(libvirt),
+    guest: uuid,
+    memoryBase: 128 * MIB,
+    clock,
+    settle: (work) => settle(clock, work),
+    wait: (ms) => clock.advance(ms),
+    async makeBusy(forMs) {
+      libvirt.setDemand(uuid, (_, held) => ({ ...IDLE, cpuMillicores: held.vcpusOnline * 1000 }));
+      clock.after(forMs, () => libvirt.setDemand(uuid, () => IDLE));
+    },
+  }),
+);

@@ -17,6 +17,7 @@ import { ProcessReadings } from '../../libvirt-adapter/process-readings.ts';
 import { MIB } from '../../orchestrator/core/profile.ts';
 import type { GuestSample } from '../../orchestrator/core/sample.ts';
 import { hypervisorContract } from '../contract/hypervisor-contract.ts';
+import { libvirtHarness } from '../contract/libvirt-harness.ts';
 
 const unavailable = labUnavailableReason();
 if (unavailable !== undefined) {
@@ -52,20 +53,21 @@ if (guest === undefined) throw new Error('the lab has no guest');
 const ref = { uuid: guest.uuid, name: guest.name, id: -1 };
 await atRest(async () => readDomainXml(await libvirt.domainXml(ref)), guest.state.baselineMib);
 
-hypervisorContract({
-  libvirt,
-  readings: new ProcessReadings(),
-  ...(guest.icountFile !== undefined && { openCounter: openIcountCounter }),
-  guest: guest.uuid,
-  memoryBase: guest.state.baselineMib * MIB,
-  clock: systemClock,
-  settle: (work) => work,
-  wait: (ms) => sleep(ms),
-  async makeBusy(forMs) {
-    const seconds = Math.ceil(forMs / 1000);
-    await guest.exec('/bin/sh', '-c', `(timeout ${seconds} sh -c 'while :; do :; done' >/dev/null 2>&1 &)`);
-  },
-});
+hypervisorContract(
+  libvirtHarness(libvirt, {
+    readings: new ProcessReadings(),
+    ...(guest.icountFile !== undefined && { openCounter: openIcountCounter }),
+    guest: guest.uuid,
+    memoryBase: guest.state.baselineMib * MIB,
+    clock: systemClock,
+    settle: (work) => work,
+    wait: (ms) => sleep(ms),
+    async makeBusy(forMs) {
+      const seconds = Math.ceil(forMs / 1000);
+      await guest.exec('/bin/sh', '-c', `(timeout ${seconds} sh -c 'while :; do :; done' >/dev/null 2>&1 &)`);
+    },
+  }),
+);
 
 /** Samples of the guest while `during` runs. */
 async function sampled(during: (samples: readonly GuestSample[]) => Promise<void>): Promise<GuestSample[]> {
