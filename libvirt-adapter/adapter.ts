@@ -33,7 +33,7 @@ export interface AdapterOptions {
   /** Limits taps in libvirt's place. */
   readonly tapShaper?: TapShaper;
   /** CPU shares of a guest that nobody gave any, by the host's cgroup hierarchy (CPU_SHARES_DEFAULT). */
-  readonly cpuShares?: number;
+  readonly sharesDefault?: number;
   /** Told of what failed without a caller to tell: a sampling call, a guest that cannot be read. */
   readonly onFailure?: (cause: unknown) => void;
 }
@@ -46,8 +46,8 @@ export function createLibvirtAdapter(
 ): HypervisorPorts {
   const clock = options.clock ?? systemClock;
   const onFailure = options.onFailure ?? (() => {});
-  const { kvmUnplugIsSafe = false, tapShaping = false, tapShaper, cpuShares } = options;
-  const cpu = { kvmUnplugIsSafe, ...(cpuShares !== undefined && { cpuShares }) };
+  const { kvmUnplugIsSafe = false, tapShaping = false, tapShaper, sharesDefault } = options;
+  const cpu = { kvmUnplugIsSafe, ...(sharesDefault !== undefined && { sharesDefault }) };
   const catalog = new DomainCatalog(libvirt);
   const agent = new GuestAgent(libvirt, clock);
   const memoryChanges = new GuestChanges(libvirt, MEMORY_EVENTS, clock);

@@ -33,7 +33,7 @@ export interface CpuActuatorOptions {
   /** Guests of type kvm give vCPUs back safely. Emulated ones crash at the next plug, so they are never asked. */
   readonly kvmUnplugIsSafe?: boolean;
   /** Shares of a domain that nobody gave any: a weight of 1. Absent: the older cgroup hierarchy's. */
-  readonly cpuShares?: number;
+  readonly sharesDefault?: number;
 }
 
 /**
@@ -48,7 +48,7 @@ export class CpuActuator implements Actuator {
   readonly #agent: GuestAgent;
   readonly #clock: TimerClock;
   readonly #kvmUnplugIsSafe: boolean;
-  readonly #cpuShares: number;
+  readonly #sharesDefault: number;
   /** Guests that did not give a vCPU back when asked. */
   readonly #refusedUnplug = new Set<GuestId>();
 
@@ -64,7 +64,7 @@ export class CpuActuator implements Actuator {
     this.#agent = agent;
     this.#clock = clock;
     this.#kvmUnplugIsSafe = options.kvmUnplugIsSafe ?? false;
-    this.#cpuShares = options.cpuShares ?? CPU_SHARES_DEFAULT.legacy;
+    this.#sharesDefault = options.sharesDefault ?? CPU_SHARES_DEFAULT.legacy;
   }
 
   apply(guest: GuestId, target: Entitlement, signal: AbortSignal): Promise<Partial<Entitlement>> {
@@ -116,7 +116,7 @@ export class CpuActuator implements Actuator {
     return {
       cpuMillicores,
       ...(online !== undefined && { vcpuCount: online }),
-      ...(tune.shares !== undefined && { cpuWeight: tune.shares / this.#cpuShares }),
+      ...(tune.shares !== undefined && { cpuWeight: tune.shares / this.#sharesDefault }),
     };
   }
 
@@ -131,7 +131,7 @@ export class CpuActuator implements Actuator {
       QUOTA_US_MIN,
       Math.ceil((cpuMillicores * tune.globalPeriodUs) / MILLICORES_PER_VCPU),
     );
-    const shares = cpuWeight === undefined ? undefined : cpuSharesOf(cpuWeight, this.#cpuShares);
+    const shares = cpuWeight === undefined ? undefined : cpuSharesOf(cpuWeight, this.#sharesDefault);
     const changes = {
       ...(quotaUs !== tune.globalQuotaUs && { global_quota: BigInt(quotaUs) }),
       ...(shares !== undefined && shares !== tune.shares && { cpu_shares: BigInt(shares) }),

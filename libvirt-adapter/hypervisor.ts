@@ -36,7 +36,7 @@ export interface HypervisorOptions {
   /** What limits taps where libvirt does not. */
   readonly tapShaper?: TapShaper;
   /** As the CpuActuator's. */
-  readonly cpuShares?: number;
+  readonly sharesDefault?: number;
   /** Told of each guest that `guests` had to leave out, and why. */
   readonly onUnreadable?: (guest: GuestId, cause: unknown) => void;
 }
@@ -173,7 +173,7 @@ export class LibvirtHypervisor implements Hypervisor {
     const net = await this.#netLimits(guest, domain, isRunning);
     const capabilities = await this.#capabilities(guest, domain, isRunning, net.movable);
     const { shares } = domain.cpuTune;
-    const sharesDefault = this.#options.cpuShares ?? CPU_SHARES_DEFAULT.legacy;
+    const sharesDefault = this.#options.sharesDefault ?? CPU_SHARES_DEFAULT.legacy;
     return {
       id: domain.uuid,
       name: domain.name,

@@ -177,7 +177,8 @@ async function hostFoundation(
       openCounter: openIcountCounter,
       tapShaping,
       ...(byUs && { tapShaper: new TcShaper((guest) => readings.pid(guest)) }),
-      cpuShares: CPU_SHARES_DEFAULT[existsSync('/sys/fs/cgroup/cgroup.controllers') ? 'unified' : 'legacy'],
+      sharesDefault:
+        CPU_SHARES_DEFAULT[existsSync('/sys/fs/cgroup/cgroup.controllers') ? 'unified' : 'legacy'],
     },
   };
 }

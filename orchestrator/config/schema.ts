@@ -336,9 +336,9 @@ export const CONFIG_SCHEMA = z.strictObject({
     z
       .strictObject({
         weight: key(
-          decimal(0.01, 1000),
+          decimal(0.01, 100),
           1,
-          'Its say where tenants compete for room: at 2 it is due twice what one at 1 is.',
+          'Its say where tenants compete, for room and for busy CPUs: at 2 it is due twice what one at 1 is.',
         ),
         shadow: key(flag(), false, 'Its requests are forecast and recorded, and nothing is moved for them.'),
         level: optional(

@@ -1,4 +1,5 @@
 import assert from 'node:assert';
+import { CPU_WEIGHT_MAX, CPU_WEIGHT_MIN } from './cpu-weight.ts';
 import { type Forecast, LEVELS, QUANTILE_LEVELS, quantileAt, quantileOf } from './forecast.ts';
 import type { Interval, PredictedNeed } from './lease.ts';
 import {
@@ -20,6 +21,8 @@ export interface NeedsPolicy {
   readonly headroomFraction: Readonly<Record<'cpu' | 'memory' | 'disk' | 'net', number>>;
   /** Runs a forecast must rest on before a disk or network limit is set where there was none. */
   readonly rateLimitRunsMin: number;
+  /** What a guest's own CPU weight is multiplied by while the work runs, above 0. */
+  readonly cpuWeight: number;
 }
 
 /** Share of its time in which work of a priority may fall short: what its level leaves out. In (0, 1). */
@@ -79,6 +82,9 @@ export function needsOf(
     const limit = rateLimit(at(field), bounds.baseline[field], forecast.runs >= policy.rateLimitRunsMin);
     if (limit !== undefined) need[field] = limit;
   }
+  const own = bounds.baseline.cpuWeight;
+  if (own !== undefined)
+    need.cpuWeight = Math.max(CPU_WEIGHT_MIN, Math.min(own * policy.cpuWeight, CPU_WEIGHT_MAX));
   return need;
 }
 

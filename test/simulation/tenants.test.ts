@@ -82,6 +82,20 @@ t.test('a tenant in shadow is recorded, and nothing is moved for it', async (t) 
   );
 });
 
+t.test("a guest weighs as its lease's tenant does, until the last one ends", async (t) => {
+  const heavier = { needs: { ...TENANT.needs, cpuWeight: 2 } };
+  const world = await World.create([guest('a')], tenants({ shop: heavier }));
+  const batch = await world.during(world.allocate({ tenant: 'batch', cpu: 1500 }));
+  const shop = await world.during(world.allocate({ tenant: 'shop', cpu: 1500 }));
+  await world.during(world.release(shop.id));
+  await world.during(world.release(batch.id));
+  const shares = world.libvirt.changes.flatMap(({ argument }) => {
+    const { cpu_shares } = (argument ?? {}) as { cpu_shares?: bigint };
+    return cpu_shares === undefined ? [] : cpu_shares;
+  });
+  t.strictSame(shares, [2048n, 1024n], 'twice its own while the heavier one runs');
+});
+
 t.test('a latest start that passes while waiting ends the wait', async (t) => {
   const world = await World.create([guest('a'), guest('b')]);
   await world.during(world.allocate({ cpu: 4000 }));

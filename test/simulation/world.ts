@@ -32,6 +32,7 @@ const NEEDS: NeedsPolicy = {
   levels: { low: 0.8, normal: 0.9, high: 0.95, critical: 0.99 },
   headroomFraction: { cpu: 0, memory: 0, disk: 0, net: 0 },
   rateLimitRunsMin: 3,
+  cpuWeight: 1,
 };
 
 /** A tenant without a quota, a guarantee or wishes of its own. */

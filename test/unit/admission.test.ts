@@ -30,6 +30,7 @@ const policy: NeedsPolicy = {
   levels: { low: 0.8, normal: 0.9, high: 0.95, critical: 0.99 },
   headroomFraction: { cpu: 0.1, memory: 0.1, disk: 0.5, net: 0.5 },
   rateLimitRunsMin: 3,
+  cpuWeight: 1,
 };
 
 /** A forecast whose quantile at level q is `scale x q` for the fields given, and NaN for the others. */
@@ -110,6 +111,20 @@ t.test('rate limits wait for a forecast that has seen runs', async (t) => {
     'a limit that was there is raised',
   );
   t.equal(needsOf(forecastOf({}), 'normal', limited, policy).diskReadBytesPerS, 10 * MIB);
+});
+
+t.test("a tenant's say multiplies its guest's own CPU weight", async (t) => {
+  const weightOf = (own: number | undefined, cpuWeight: number) =>
+    needsOf(
+      forecastOf({}),
+      'normal',
+      { baseline: { ...baseline, ...(own !== undefined && { cpuWeight: own }) }, ceiling },
+      { ...policy, cpuWeight },
+    ).cpuWeight;
+  t.equal(weightOf(1, 2), 2);
+  t.equal(weightOf(1.5, 1), 1.5);
+  t.equal(weightOf(60, 2), 100, 'no more than the kernel takes');
+  t.equal(weightOf(undefined, 2), undefined, 'where nobody knows what to go back to, none is set');
 });
 
 t.test('what a lease keeps of a forecast', async (t) => {
