@@ -7,7 +7,7 @@ import type { EnginePolicy } from './engine/policy.ts';
 
 /** The operator's configuration in the engine's terms. */
 export function enginePolicy(config: Config): EnginePolicy {
-  const { engine, host } = config;
+  const { anomaly, engine, host } = config;
   const adjust = (headroomFraction: number): AdjustPolicy => ({
     headroomFraction,
     limitFraction: engine.limitFraction,
@@ -35,6 +35,13 @@ export function enginePolicy(config: Config): EnginePolicy {
     },
     adjust: { cpu: adjust(cpu), memory: adjust(memory), disk: adjust(disk), net: adjust(net) },
     tenants: tenantsPolicy(config),
+    anomaly: {
+      leak: anomaly.leak,
+      runaway: anomaly.runaway,
+      stuck: anomaly.stuck,
+      miner: anomaly.miner,
+      'profile-change': anomaly.profileChange,
+    },
     delayLimitFraction: engine.delayLimitFraction,
     queueAgeingMs: engine.queueAgeingS * 1000,
     tickMs: engine.tickMs,

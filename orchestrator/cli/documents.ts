@@ -1,4 +1,4 @@
-import type { Guest, Status } from '../../proto/gen/foreshade/v1/admin.ts';
+import type { Anomaly, Guest, Status } from '../../proto/gen/foreshade/v1/admin.ts';
 import type { Decision, Lease } from '../../proto/gen/foreshade/v1/allocation.ts';
 import type { Forecast, ParamValue, ResourceProfile } from '../../proto/gen/foreshade/v1/resources.ts';
 import { AXIS_OF, LEASE_STATE_OF, MODE_OF, PRIORITY_OF, TRACK_OF } from '../service/enums.ts';
@@ -184,5 +184,19 @@ export function decisionDocument(decision: Decision) {
     inputs: decision.inputs,
     outcome: decision.outcome,
     sentence: sentenceOf(decision),
+  };
+}
+
+export function anomalyDocument(anomaly: Anomaly) {
+  return {
+    kind: anomaly.kind,
+    guest: anomaly.guest,
+    guest_name: anomaly.guestName,
+    lease_id: anomaly.leaseId || undefined,
+    severity: anomaly.severity,
+    reason: anomaly.reason,
+    evidence: anomaly.evidence,
+    start_ms: anomaly.startMs,
+    cleared_at_ms: anomaly.clearedAtMs,
   };
 }

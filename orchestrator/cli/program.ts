@@ -34,6 +34,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'show what a request would need; changes nothing',
     load: async (io) => (await import('./forecast.ts')).forecastCommand(io),
   },
+  anomaly: {
+    summary: 'list what guests did that they should not',
+    load: async (io) => (await import('./anomaly.ts')).anomalyCommand(io),
+  },
   shadow: {
     summary: 'question and keep the record of what guests used',
     load: async (io) => (await import('./shadow.ts')).shadowCommand(io),

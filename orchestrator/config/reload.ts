@@ -2,7 +2,7 @@ import type { Config } from '../config.ts';
 import { snakeCase } from '../core/shadow.ts';
 
 /** Sections and keys that a running service takes up; all others are read at its start. */
-const LIVE = ['engine', 'host.mode', 'host.overcommit', 'host.reserved', 'tenants', 'log.level'];
+const LIVE = ['engine', 'host.mode', 'host.overcommit', 'host.reserved', 'tenants', 'anomaly', 'log.level'];
 /** Of these the clock of a running service is made. */
 const NOT_LIVE = ['engine.tick_ms'];
 

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { ADMIT_BY } from '../core/admit.ts';
+import { ANOMALY_ACTIONS } from '../core/anomaly.ts';
 import { MODES } from '../core/guest.ts';
 import { TTL_MS_DEFAULT, TTL_MS_MAX, TTL_MS_MIN } from '../core/request.ts';
 import { SAMPLING_BOUNDS } from '../core/sample.ts';
@@ -331,6 +332,36 @@ export const CONFIG_SCHEMA = z.strictObject({
       ),
     },
     'How much is given, and how it moves.',
+  ),
+  anomaly: section(
+    {
+      leak: key(
+        oneOf(ANOMALY_ACTIONS),
+        'alert',
+        'Memory that keeps growing beyond the forecast of its lease.',
+      ),
+      runaway: key(
+        oneOf(ANOMALY_ACTIONS),
+        'alert',
+        'CPU that stands at its entitlement beyond the forecast, after the work should have ended.',
+      ),
+      stuck: key(
+        oneOf(ANOMALY_ACTIONS),
+        'alert',
+        'A lease whose work should run, on a guest that uses next to nothing.',
+      ),
+      miner: key(
+        oneOf(ANOMALY_ACTIONS),
+        'alert',
+        'Steady, nearly full CPU with next to no disk and network that no lease explains.',
+      ),
+      profile_change: key(
+        oneOf(ANOMALY_ACTIONS),
+        'alert',
+        'A workload that keeps missing its forecast under the same parameters.',
+      ),
+    },
+    'What is done about a guest that does what it should not: record and log it (alert), or nothing (ignore).',
   ),
   tenants: named(
     z

@@ -1,3 +1,4 @@
+import type { Anomaly, AnomalyKind } from './anomaly.ts';
 import type { Forecast, ForecastScale, Track } from './forecast.ts';
 import type { AdoptedGuest, GuestFacts, HostFacts, Mode } from './guest.ts';
 import type { LeadTimes } from './lead-time.ts';
@@ -47,6 +48,8 @@ export interface HostStatus {
   readonly adopted: number;
   readonly leases: Readonly<Partial<Record<LeaseState, number>>>;
   readonly tenants: readonly TenantStatus[];
+  /** Anomalies raised since the start. */
+  readonly anomaliesRaised: Readonly<Partial<Record<AnomalyKind, number>>>;
 }
 
 /** One tenant's part of the host. Rooms are above guests' baselines. */
@@ -111,6 +114,9 @@ export interface AllocationEngine {
   setSampling(guest: string, sampling: Partial<Sampling>): Promise<GuestStatus>;
   /** Samples of one guest as they come, until the signal aborts; at most once a second with what is foreseen from there on. */
   watchGuest(guest: string, track: Track, context: CallContext): AsyncIterable<WatchedSample>;
+
+  /** Newest first. @param guest UUID or name; absent: of all */
+  listAnomalies(guest?: string): readonly Anomaly[];
 
   /** Take no new work and finish what is in flight. Guests keep what they have. */
   drain(): Promise<void>;

@@ -4,6 +4,7 @@ import { hasEnded, type Lease } from '../core/lease.ts';
 import type { Clock, Forecaster, Telemetry } from '../core/ports.ts';
 import type { ResourceProfile } from '../core/profile.ts';
 import { executedBetween } from '../core/sample.ts';
+import type { Anomalies } from './anomalies.ts';
 import type { Background } from './background.ts';
 import type { GuestBook } from './guest-book.ts';
 import type { GuestMoves } from './guest-moves.ts';
@@ -32,6 +33,7 @@ export interface EndingsParts {
   readonly forecaster: Forecaster;
   readonly telemetry: Telemetry;
   readonly outcomes: OutcomeJournal;
+  readonly anomalies: Anomalies;
   readonly guests: GuestBook;
   readonly leases: LeaseBook;
   readonly journal: LeaseJournal;
@@ -184,7 +186,7 @@ export class Endings {
 
   /** The lease is RELEASING from now on: others may be promised its room. */
   #begin(id: string, state: EndState, reason: string, report: WorkReport | undefined): Beginning {
-    const { leases, journal, clock, forecaster, outcomes, telemetry } = this.#parts;
+    const { leases, journal, clock, forecaster, outcomes, anomalies, telemetry } = this.#parts;
     const record = leases.get(id);
     const nowMs = clock.nowMs();
     const executedTo = telemetry.instructions(record.lease.guest);
@@ -203,6 +205,7 @@ export class Endings {
     else {
       const outcome = outcomeOf(next, report);
       forecaster.learn(outcome);
+      anomalies.noteOutcome(next.lease, outcome);
       journal.owe(next, outcomes.record(outcome, nowMs));
     }
     return { state, reason };

@@ -1,4 +1,5 @@
 import { capacityOf } from '../core/admit.ts';
+import type { Anomaly } from '../core/anomaly.ts';
 import type {
   AllocationEngine,
   CallContext,
@@ -17,6 +18,7 @@ import type { Entitlement } from '../core/profile.ts';
 import type { AllocationRequest } from '../core/request.ts';
 import type { GuestSample, Sampling } from '../core/sample.ts';
 import { AdmissionDesk } from './admission.ts';
+import { Anomalies } from './anomalies.ts';
 import { Background } from './background.ts';
 import { Cadences } from './cadences.ts';
 import { Endings } from './endings.ts';
@@ -86,6 +88,7 @@ export class Engine implements AllocationEngine {
   readonly #grants: Grants;
   readonly #renewals: Renewals;
   readonly #residual: Residual;
+  readonly #anomalies: Anomalies;
   readonly #neighbours: Neighbours;
   readonly #reconciler: Reconciler;
   readonly #desk: GuestDesk;
@@ -136,10 +139,11 @@ export class Engine implements AllocationEngine {
       reclaimer,
       settling: this.#settling,
     };
+    const anomalies = new Anomalies({ ...shared, policy });
     const onEnded = () => {
       if (parts.hypervisor.available) this.#grants.serveQueue();
     };
-    const endings = new Endings({ ...shared, outcomes: this.#outcomes, onEnded });
+    const endings = new Endings({ ...shared, outcomes: this.#outcomes, anomalies, onEnded });
     const grants = new Grants({ ...shared, admission, endings, ...(recorder && { recorder }) });
     this.#guests = guests;
     this.#background = background;
@@ -151,6 +155,7 @@ export class Engine implements AllocationEngine {
     this.#grants = grants;
     this.#renewals = new Renewals(shared);
     this.#residual = new Residual({ ...shared, policy });
+    this.#anomalies = anomalies;
     this.#neighbours = new Neighbours({ ...shared, policy });
     this.#reconciler = new Reconciler({ ...shared, grants, endings });
     this.#recorder = recorder;
@@ -164,6 +169,7 @@ export class Engine implements AllocationEngine {
     const background = this.#background;
     this.#outcomes.replay(ledger, forecaster);
     this.#leases.load(ledger.range(LeaseBook.prefix));
+    this.#anomalies.load(ledger.range(Anomalies.prefix));
     this.#unsubscribe.push(
       hypervisor.onAvailability((available) => background.keep(reconciler.onAvailability(available))),
       hypervisor.onGuestEvent((event) => background.keep(reconciler.onGuestEvent(event))),
@@ -212,6 +218,7 @@ export class Engine implements AllocationEngine {
     for (const guest of this.#guests.managed.values()) this.#retry(guest, nowMs);
     this.#background.keep(this.#reconciler.census());
     this.#neighbours.tend();
+    this.#anomalies.tend();
     this.#grants.serveQueue();
   }
 
@@ -251,6 +258,7 @@ export class Engine implements AllocationEngine {
     if (sample.cadence === 'cut') return;
     this.#parts.forecaster.observe(sample);
     this.#residual.note(sample);
+    this.#anomalies.note(sample);
     if (!this.#stopped) this.#residual.correct(sample);
   }
 
@@ -325,6 +333,7 @@ export class Engine implements AllocationEngine {
       adopted: this.#guests.managed.size,
       leases: this.#leases.counts(),
       tenants: this.#tenancy.statuses(this.#leases),
+      anomaliesRaised: this.#anomalies.raised,
     };
   }
 
@@ -354,6 +363,10 @@ export class Engine implements AllocationEngine {
 
   setSampling(name: string, sampling: Partial<Sampling>): Promise<GuestStatus> {
     return this.#desk.setSampling(name, sampling);
+  }
+
+  listAnomalies(guest?: string): readonly Anomaly[] {
+    return this.#anomalies.list(guest);
   }
 
   async *watchGuest(name: string, track: Track, { signal }: CallContext): AsyncIterable<WatchedSample> {

@@ -39,6 +39,11 @@ export class LeaseJournal {
     this.#beside.push(...beside);
   }
 
+  /** Writes about no lease, for the next commit to take along. */
+  oweBeside(writes: readonly LedgerWrite[]): void {
+    this.#beside.push(...writes);
+  }
+
   /**
    * Change a lease and make it durable, with whatever else must be true together.
    * @throws {AllocatorError} LEDGER_UNAVAILABLE: the change stands in memory, and is owed

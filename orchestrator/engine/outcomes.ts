@@ -41,6 +41,12 @@ export function bodyHash(request: AllocationRequest): string {
   return createHash('sha256').update(body).digest('base64url');
 }
 
+/** The same for outcomes of one workload of one tenant with the same parameters. */
+export function sameWork({ tenant, workload, params }: Outcome): string {
+  const body = JSON.stringify([tenant, workload, sorted(params)]);
+  return createHash('sha256').update(body).digest('base64url');
+}
+
 function sorted(object: Params | object): [string, unknown][] {
   return Object.entries(object).sort(([a], [b]) => (a < b ? -1 : 1));
 }

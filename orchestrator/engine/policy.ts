@@ -1,5 +1,6 @@
 import type { AdjustPolicy } from '../core/adjust.ts';
 import type { CapacityPolicy } from '../core/admit.ts';
+import type { AnomalyAction, AnomalyKind } from '../core/anomaly.ts';
 import type { Mode } from '../core/guest.ts';
 import type { NeedsPolicy } from '../core/needs.ts';
 import type { Actuated } from '../core/ports.ts';
@@ -13,6 +14,7 @@ export interface EnginePolicy {
   readonly needs: NeedsPolicy;
   readonly adjust: Readonly<Record<Actuated, AdjustPolicy>>;
   readonly tenants: TenantsPolicy;
+  readonly anomaly: Readonly<Record<AnomalyKind, AnomalyAction>>;
   /** vCPU delay beyond which a neighbour that bursts is brought back, as a fraction of time. */
   readonly delayLimitFraction: number;
   /** Time after which a lease that waits counts as one priority higher, ms. */

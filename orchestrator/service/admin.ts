@@ -2,7 +2,7 @@ import type { AdminServiceService } from '../../proto/gen/foreshade/v1/admin.ts'
 import type { AllocationEngine } from '../core/engine.ts';
 import type { Mode } from '../core/guest.ts';
 import type { ShadowStore } from '../core/shadow.ts';
-import { wireGuest, wireStatus } from './answers.ts';
+import { wireAnomaly, wireGuest, wireStatus } from './answers.ts';
 import { guestMode, guestSampling, soleName } from './requests.ts';
 import type { Handlers } from './route.ts';
 
@@ -44,6 +44,10 @@ export function adminHandlers(
     async setGuestSampling(request) {
       const { guest, sampling } = guestSampling(request);
       return wireGuest(await engine.setSampling(guest, sampling));
+    },
+    async listAnomalies({ guest }) {
+      const name = guest ? soleName(guest, 'guest') : undefined;
+      return { anomalies: engine.listAnomalies(name).map(wireAnomaly) };
     },
     async drain() {
       onDrain();

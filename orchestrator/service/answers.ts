@@ -1,4 +1,5 @@
 import type {
+  Anomaly as WireAnomaly,
   Guest as WireGuest,
   Status as WireStatus,
   Tenant as WireTenant,
@@ -16,6 +17,7 @@ import type {
   ResourceProfile as WireProfile,
 } from '../../proto/gen/foreshade/v1/resources.ts';
 import type { Sample as WireSample } from '../../proto/gen/foreshade/v1/shadow.ts';
+import type { Anomaly } from '../core/anomaly.ts';
 import type { Decision, GuestStatus, HostStatus, TenantStatus, WatchedSample } from '../core/engine.ts';
 import { FIELDS, type Forecast, LEVELS, QUANTILE_LEVELS } from '../core/forecast.ts';
 import type { GuestCapabilities } from '../core/guest.ts';
@@ -275,4 +277,8 @@ export function wireParam(param: ParamValue): WireParam {
     case 'time':
       return { kind: { $case: 'timeMs', timeMs: Math.round(param.value) } };
   }
+}
+
+export function wireAnomaly({ leaseId = '', evidence, ...anomaly }: Anomaly): WireAnomaly {
+  return { ...anomaly, leaseId, evidence: { ...evidence } };
 }

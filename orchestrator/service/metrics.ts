@@ -1,5 +1,6 @@
 import { status } from '@grpc/grpc-js';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { ANOMALY_KINDS } from '../core/anomaly.ts';
 import type { AllocationEngine, HostStatus } from '../core/engine.ts';
 import { LEASE_STATES } from '../core/lease.ts';
 import { MILLICORES_PER_VCPU } from '../core/profile.ts';
@@ -119,6 +120,7 @@ export class Metrics implements RpcMetrics {
 class HostGauges {
   readonly #gauge: Readonly<Record<string, Gauge>>;
   readonly #leases: Gauge<'state'>;
+  readonly #anomalies: Counter<'kind'>;
 
   constructor(registers: Registry[]) {
     const gauge = (name: string, help: string): Gauge =>
@@ -138,6 +140,12 @@ class HostGauges {
       committedCpu: gauge('committed_cpu_cores', 'CPU that guests are entitled to.'),
       committedMemory: gauge('committed_memory_bytes', 'Memory that guests are entitled to.'),
     };
+    this.#anomalies = new Counter({
+      name: 'foreshade_anomalies_total',
+      help: 'Anomalies raised, by kind.',
+      labelNames: ['kind'],
+      registers,
+    });
     this.#leases = new Gauge({
       name: 'foreshade_leases',
       help: 'Leases by state.',
@@ -164,6 +172,9 @@ class HostGauges {
       if (value === undefined) gauge.remove();
       else gauge.set(value);
     }
+    this.#anomalies.reset();
+    for (const kind of ANOMALY_KINDS)
+      if (host) this.#anomalies.inc({ kind }, host.anomaliesRaised[kind] ?? 0);
     for (const state of LEASE_STATES) {
       if (host) this.#leases.set({ state }, host.leases[state] ?? 0);
       else this.#leases.remove({ state });

@@ -1,3 +1,4 @@
+import type { Anomaly } from '../../orchestrator/core/anomaly.ts';
 import type {
   AllocationEngine,
   CallContext,
@@ -177,6 +178,7 @@ export class EngineDouble implements AllocationEngine {
       guests: 2,
       adopted: 1,
       tenants: [],
+      anomaliesRaised: { miner: 2 },
       leases: { ACTIVE: this.leases.size },
     };
   }
@@ -214,6 +216,21 @@ export class EngineDouble implements AllocationEngine {
   async setSampling(guest: string, sampling: Partial<Sampling>): Promise<GuestStatus> {
     this.#record('setSampling', guest, sampling);
     return this.#guest('enforce');
+  }
+
+  listAnomalies(guest?: string): readonly Anomaly[] {
+    this.#record('listAnomalies', guest);
+    return [
+      {
+        kind: 'miner',
+        guest: GUEST_ID,
+        guestName: 'alpha',
+        severity: 'critical',
+        reason: 'steady, nearly full CPU',
+        evidence: { cpuMillicores: 990.5 },
+        startMs: 1_700_000_000_000,
+      },
+    ];
   }
 
   watchGuest: AllocationEngine['watchGuest'] = (guest, track, context) => {

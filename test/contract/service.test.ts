@@ -260,6 +260,17 @@ t.test('AdminService and ShadowService', async (t) => {
   await call(admin, admin.setGuestMode, { guest: 'alpha', mode: Mode.MODE_ENFORCE });
   t.strictSame(lastCall(f, 'setMode')?.args, ['alpha', 'enforce']);
 
+  t.match((await call(admin, admin.listAnomalies, { guest: 'alpha' })).anomalies, [
+    {
+      kind: 'miner',
+      guestName: 'alpha',
+      leaseId: '',
+      severity: 'critical',
+      evidence: { cpuMillicores: 990.5 },
+    },
+  ]);
+  t.strictSame(lastCall(f, 'listAnomalies')?.args, ['alpha']);
+
   const stream = shadow.watchGuest({ guest: 'alpha', track: Track.TRACK_LONG });
   stream.on('error', () => {});
   await until(() => lastCall(f, 'watchGuest') !== undefined);

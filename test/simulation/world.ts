@@ -63,6 +63,7 @@ export const POLICY: EnginePolicy = {
     ]),
   ) as unknown as EnginePolicy['adjust'],
   tenants: { named: new Map(), fallback: TENANT },
+  anomaly: { leak: 'alert', runaway: 'alert', stuck: 'alert', miner: 'alert', 'profile-change': 'alert' },
   delayLimitFraction: 0.1,
   queueAgeingMs: 300_000,
   tickMs: 1000,

@@ -218,6 +218,49 @@ export interface SetGuestSamplingRequest {
   sampling: Sampling | undefined;
 }
 
+export interface ListAnomaliesRequest {
+  /** UUID or name. Empty: of all guests. */
+  guest?: string | undefined;
+}
+
+export interface ListAnomaliesResponse {
+  anomalies: Anomaly[];
+}
+
+/** One stretch of time in which a guest did what it should not. */
+export interface Anomaly {
+  /** leak, runaway, stuck, miner, profile-change. */
+  kind?: string | undefined;
+  guest?: string | undefined;
+  guestName?:
+    | string
+    | undefined;
+  /** Empty: it is not about a lease. */
+  leaseId?:
+    | string
+    | undefined;
+  /** info, warning, critical. */
+  severity?:
+    | string
+    | undefined;
+  /** What it rests on, in words. */
+  reason?:
+    | string
+    | undefined;
+  /** Figures when it was raised, by name with the unit. */
+  evidence: { [key: string]: number };
+  startMs?:
+    | number
+    | undefined;
+  /** Absent: it lasts. */
+  clearedAtMs?: number | undefined;
+}
+
+export interface Anomaly_EvidenceEntry {
+  key?: string | undefined;
+  value?: number | undefined;
+}
+
 export interface DrainRequest {
 }
 
@@ -2326,6 +2369,482 @@ export const SetGuestSamplingRequest: MessageFns<SetGuestSamplingRequest> = {
   },
 };
 
+function createBaseListAnomaliesRequest(): ListAnomaliesRequest {
+  return { guest: undefined };
+}
+
+export const ListAnomaliesRequest: MessageFns<ListAnomaliesRequest> = {
+  encode(message: ListAnomaliesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.guest !== undefined) {
+      writer.uint32(10).string(message.guest);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListAnomaliesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListAnomaliesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.guest = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListAnomaliesRequest {
+    return { guest: isSet(object.guest) ? globalThis.String(object.guest) : undefined };
+  },
+
+  toJSON(message: ListAnomaliesRequest): unknown {
+    const obj: any = {};
+    if (message.guest !== undefined) {
+      obj.guest = message.guest;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListAnomaliesRequest>): ListAnomaliesRequest {
+    return ListAnomaliesRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListAnomaliesRequest>): ListAnomaliesRequest {
+    const message = createBaseListAnomaliesRequest();
+    message.guest = object.guest ?? undefined;
+    return message;
+  },
+};
+
+function createBaseListAnomaliesResponse(): ListAnomaliesResponse {
+  return { anomalies: [] };
+}
+
+export const ListAnomaliesResponse: MessageFns<ListAnomaliesResponse> = {
+  encode(message: ListAnomaliesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.anomalies) {
+      Anomaly.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListAnomaliesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListAnomaliesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.anomalies.push(Anomaly.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListAnomaliesResponse {
+    return {
+      anomalies: globalThis.Array.isArray(object?.anomalies)
+        ? object.anomalies.map((e: any) => Anomaly.fromJSON(e))
+        : [],
+    };
+  },
+
+  toJSON(message: ListAnomaliesResponse): unknown {
+    const obj: any = {};
+    if (message.anomalies?.length) {
+      obj.anomalies = message.anomalies.map((e) => Anomaly.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListAnomaliesResponse>): ListAnomaliesResponse {
+    return ListAnomaliesResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListAnomaliesResponse>): ListAnomaliesResponse {
+    const message = createBaseListAnomaliesResponse();
+    message.anomalies = object.anomalies?.map((e) => Anomaly.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseAnomaly(): Anomaly {
+  return {
+    kind: undefined,
+    guest: undefined,
+    guestName: undefined,
+    leaseId: undefined,
+    severity: undefined,
+    reason: undefined,
+    evidence: {},
+    startMs: undefined,
+    clearedAtMs: undefined,
+  };
+}
+
+export const Anomaly: MessageFns<Anomaly> = {
+  encode(message: Anomaly, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.kind !== undefined) {
+      writer.uint32(10).string(message.kind);
+    }
+    if (message.guest !== undefined) {
+      writer.uint32(18).string(message.guest);
+    }
+    if (message.guestName !== undefined) {
+      writer.uint32(26).string(message.guestName);
+    }
+    if (message.leaseId !== undefined) {
+      writer.uint32(34).string(message.leaseId);
+    }
+    if (message.severity !== undefined) {
+      writer.uint32(42).string(message.severity);
+    }
+    if (message.reason !== undefined) {
+      writer.uint32(50).string(message.reason);
+    }
+    globalThis.Object.entries(message.evidence).forEach(([key, value]: [string, number]) => {
+      Anomaly_EvidenceEntry.encode({ key: key as any, value }, writer.uint32(58).fork()).join();
+    });
+    if (message.startMs !== undefined) {
+      writer.uint32(64).int64(message.startMs);
+    }
+    if (message.clearedAtMs !== undefined) {
+      writer.uint32(72).int64(message.clearedAtMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Anomaly {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAnomaly();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.kind = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.guest = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.guestName = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.leaseId = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.severity = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            const entry7 = Anomaly_EvidenceEntry.decode(reader, reader.uint32());
+            if (entry7.value !== undefined && entry7.key !== undefined) {
+              message.evidence[entry7.key] = entry7.value;
+            }
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.startMs = longToNumber(reader.int64());
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.clearedAtMs = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Anomaly {
+    return {
+      kind: isSet(object.kind) ? globalThis.String(object.kind) : undefined,
+      guest: isSet(object.guest) ? globalThis.String(object.guest) : undefined,
+      guestName: isSet(object.guestName)
+        ? globalThis.String(object.guestName)
+        : isSet(object.guest_name)
+        ? globalThis.String(object.guest_name)
+        : undefined,
+      leaseId: isSet(object.leaseId)
+        ? globalThis.String(object.leaseId)
+        : isSet(object.lease_id)
+        ? globalThis.String(object.lease_id)
+        : undefined,
+      severity: isSet(object.severity) ? globalThis.String(object.severity) : undefined,
+      reason: isSet(object.reason) ? globalThis.String(object.reason) : undefined,
+      evidence: isObject(object.evidence)
+        ? (globalThis.Object.entries(object.evidence) as [string, any][]).reduce(
+          (acc: { [key: string]: number }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.Number(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
+      startMs: isSet(object.startMs)
+        ? globalThis.Number(object.startMs)
+        : isSet(object.start_ms)
+        ? globalThis.Number(object.start_ms)
+        : undefined,
+      clearedAtMs: isSet(object.clearedAtMs)
+        ? globalThis.Number(object.clearedAtMs)
+        : isSet(object.cleared_at_ms)
+        ? globalThis.Number(object.cleared_at_ms)
+        : undefined,
+    };
+  },
+
+  toJSON(message: Anomaly): unknown {
+    const obj: any = {};
+    if (message.kind !== undefined) {
+      obj.kind = message.kind;
+    }
+    if (message.guest !== undefined) {
+      obj.guest = message.guest;
+    }
+    if (message.guestName !== undefined) {
+      obj.guestName = message.guestName;
+    }
+    if (message.leaseId !== undefined) {
+      obj.leaseId = message.leaseId;
+    }
+    if (message.severity !== undefined) {
+      obj.severity = message.severity;
+    }
+    if (message.reason !== undefined) {
+      obj.reason = message.reason;
+    }
+    if (message.evidence) {
+      const entries = globalThis.Object.entries(message.evidence) as [string, number][];
+      if (entries.length > 0) {
+        obj.evidence = {};
+        entries.forEach(([k, v]) => {
+          obj.evidence[k] = floatToJson(v);
+        });
+      }
+    }
+    if (message.startMs !== undefined) {
+      obj.startMs = Math.round(message.startMs);
+    }
+    if (message.clearedAtMs !== undefined) {
+      obj.clearedAtMs = Math.round(message.clearedAtMs);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Anomaly>): Anomaly {
+    return Anomaly.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Anomaly>): Anomaly {
+    const message = createBaseAnomaly();
+    message.kind = object.kind ?? undefined;
+    message.guest = object.guest ?? undefined;
+    message.guestName = object.guestName ?? undefined;
+    message.leaseId = object.leaseId ?? undefined;
+    message.severity = object.severity ?? undefined;
+    message.reason = object.reason ?? undefined;
+    message.evidence = (globalThis.Object.entries(object.evidence ?? {}) as [string, number][]).reduce(
+      (acc: { [key: string]: number }, [key, value]: [string, number]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.Number(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.startMs = object.startMs ?? undefined;
+    message.clearedAtMs = object.clearedAtMs ?? undefined;
+    return message;
+  },
+};
+
+function createBaseAnomaly_EvidenceEntry(): Anomaly_EvidenceEntry {
+  return { key: undefined, value: undefined };
+}
+
+export const Anomaly_EvidenceEntry: MessageFns<Anomaly_EvidenceEntry> = {
+  encode(message: Anomaly_EvidenceEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== undefined) {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== undefined) {
+      writer.uint32(17).double(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Anomaly_EvidenceEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAnomaly_EvidenceEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.value = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Anomaly_EvidenceEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : undefined,
+      value: isSet(object.value) ? globalThis.Number(object.value) : undefined,
+    };
+  },
+
+  toJSON(message: Anomaly_EvidenceEntry): unknown {
+    const obj: any = {};
+    if (message.key !== undefined) {
+      obj.key = message.key;
+    }
+    if (message.value !== undefined) {
+      obj.value = floatToJson(message.value);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Anomaly_EvidenceEntry>): Anomaly_EvidenceEntry {
+    return Anomaly_EvidenceEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Anomaly_EvidenceEntry>): Anomaly_EvidenceEntry {
+    const message = createBaseAnomaly_EvidenceEntry();
+    message.key = object.key ?? undefined;
+    message.value = object.value ?? undefined;
+    return message;
+  },
+};
+
 function createBaseDrainRequest(): DrainRequest {
   return {};
 }
@@ -2458,6 +2977,17 @@ export const AdminServiceService = {
     responseSerialize: (value: Guest): Buffer => Buffer.from(Guest.encode(value).finish()),
     responseDeserialize: (value: Buffer): Guest => Guest.decode(value),
   },
+  /** What guests did that they should not, newest first: what lasts, and the latest of what is over. */
+  listAnomalies: {
+    path: "/foreshade.v1.AdminService/ListAnomalies" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListAnomaliesRequest): Buffer => Buffer.from(ListAnomaliesRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListAnomaliesRequest => ListAnomaliesRequest.decode(value),
+    responseSerialize: (value: ListAnomaliesResponse): Buffer =>
+      Buffer.from(ListAnomaliesResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListAnomaliesResponse => ListAnomaliesResponse.decode(value),
+  },
   /** Take no new work, finish what is in flight, then answer. Guests keep what they have. */
   drain: {
     path: "/foreshade.v1.AdminService/Drain" as const,
@@ -2483,6 +3013,8 @@ export interface AdminServiceServer extends UntypedServiceImplementation {
   setGuestMode: handleUnaryCall<SetGuestModeRequest, Guest>;
   /** How finely the guest is sampled, until set anew. */
   setGuestSampling: handleUnaryCall<SetGuestSamplingRequest, Guest>;
+  /** What guests did that they should not, newest first: what lasts, and the latest of what is over. */
+  listAnomalies: handleUnaryCall<ListAnomaliesRequest, ListAnomaliesResponse>;
   /** Take no new work, finish what is in flight, then answer. Guests keep what they have. */
   drain: handleUnaryCall<DrainRequest, Status>;
 }
@@ -2608,6 +3140,22 @@ export interface AdminServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Guest) => void,
+  ): ClientUnaryCall;
+  /** What guests did that they should not, newest first: what lasts, and the latest of what is over. */
+  listAnomalies(
+    request: ListAnomaliesRequest,
+    callback: (error: ServiceError | null, response: ListAnomaliesResponse) => void,
+  ): ClientUnaryCall;
+  listAnomalies(
+    request: ListAnomaliesRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListAnomaliesResponse) => void,
+  ): ClientUnaryCall;
+  listAnomalies(
+    request: ListAnomaliesRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListAnomaliesResponse) => void,
   ): ClientUnaryCall;
   /** Take no new work, finish what is in flight, then answer. Guests keep what they have. */
   drain(request: DrainRequest, callback: (error: ServiceError | null, response: Status) => void): ClientUnaryCall;
