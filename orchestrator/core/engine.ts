@@ -8,6 +8,7 @@ import type { Entitlement } from './profile.ts';
 import type { AllocationRequest } from './request.ts';
 import type { Room } from './room.ts';
 import type { GuestSample, Sampling } from './sample.ts';
+import type { ScaleStatus } from './scale.ts';
 
 /** How long a caller waits and how it gives up. */
 export interface CallContext {
@@ -50,6 +51,7 @@ export interface HostStatus {
   readonly tenants: readonly TenantStatus[];
   /** Anomalies raised since the start. */
   readonly anomaliesRaised: Readonly<Partial<Record<AnomalyKind, number>>>;
+  readonly scale: ScaleStatus;
 }
 
 /** One tenant's part of the host. Rooms are above guests' baselines. */
@@ -127,7 +129,7 @@ export interface Decision {
   readonly atMs: number;
   readonly leaseId: string;
   readonly guest: string;
-  readonly action: 'forecast' | 'admit' | 'actuate' | 'adjust' | 'release' | 'recover';
+  readonly action: 'forecast' | 'admit' | 'scale' | 'actuate' | 'adjust' | 'release' | 'recover';
   readonly rule: string;
   readonly inputs: Readonly<Record<string, string | number>>;
   readonly outcome: string;

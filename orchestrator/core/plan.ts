@@ -5,6 +5,13 @@ import { type NeedsPolicy, needsOf } from './needs.ts';
 import type { Entitlement } from './profile.ts';
 import type { Priority } from './request.ts';
 
+/** A guest that cannot grow to what a request needs before its next boot. */
+export interface CeilingShort {
+  readonly resource: 'cpu' | 'memory';
+  /** What would be requested if no ceiling bound: what the guest's is to hold. */
+  readonly wished: Entitlement;
+}
+
 /** What a request asks of a guest, as the forecast sees it. */
 export interface Plan {
   readonly forecast: Forecast;
@@ -12,8 +19,8 @@ export interface Plan {
   readonly requested: Entitlement;
   /** The median need, without headroom: with less the work would rather wait. */
   readonly least: Entitlement;
-  /** Set when the guest's own ceiling is below the median need: the resource that is short. */
-  readonly ceilingShort?: 'cpu' | 'memory';
+  /** Set when the guest's own ceiling is below the median need. */
+  readonly ceilingShort?: CeilingShort;
 }
 
 /** Turn a forecast into what to ask for. Pure. */
@@ -33,12 +40,14 @@ export function planOf(
   const unbounded = { baseline, ceiling: UNBOUNDED };
   const least = needsOf(forecast, priority, bounds, median);
   const wish = needsOf(forecast, priority, unbounded, median);
-  const ceilingShort = shortOf(wish, least);
+  const short = shortOf(wish, least);
   return {
     forecast,
     requested: needsOf(forecast, priority, bounds, policy),
     least,
-    ...(ceilingShort === undefined ? {} : { ceilingShort }),
+    ...(short === undefined
+      ? {}
+      : { ceilingShort: { resource: short, wished: needsOf(forecast, priority, unbounded, policy) } }),
   };
 }
 

@@ -3,6 +3,7 @@ import type { Baseline, GuestFacts, GuestId, HostFacts } from './guest.ts';
 import type { GuestSeen } from './lease.ts';
 import type { Entitlement } from './profile.ts';
 import type { Cadence, GuestSample, InstructionReading, Sampling } from './sample.ts';
+import type { ScaleAnswer, ScaleRequest } from './scale.ts';
 
 /** Time as an argument. `nowMs` is the wall clock and may step; `monotonicMs` never goes back. */
 export interface Clock {
@@ -88,6 +89,12 @@ export interface Hypervisor {
    * @throws {AllocatorError} GUEST_NOT_FOUND, GUEST_NOT_RUNNING, ACTUATION_REFUSED, NOT_SUPPORTED, HYPERVISOR_UNAVAILABLE
    */
   shutDown(guest: GuestId): Promise<void>;
+}
+
+/** Makes room where this host cannot: whoever runs hosts and definitions. Implemented by orchestrator/scale/. */
+export interface ScaleOut {
+  /** Ask once, with as many attempts as it takes until `signal` aborts. A refusal is a result: nothing is thrown. */
+  ask(request: ScaleRequest, signal: AbortSignal): Promise<ScaleAnswer>;
 }
 
 /** Resources that have an actuator. */

@@ -6,13 +6,15 @@ import { type Plan, planOf } from '../core/plan.ts';
 import type { Forecaster } from '../core/ports.ts';
 import type { Take } from '../core/reclaim.ts';
 import type { AllocationRequest } from '../core/request.ts';
+import type { Choice, GuestGroup, Shortage } from '../core/scale.ts';
 import type { Fit, Fitting, Wish } from './fitting.ts';
+import type { GuestGroups } from './guest-groups.ts';
 import type { HostRoom } from './host-room.ts';
 import { decided, decisionOf, type LeaseBook, type LeaseRecord } from './lease-book.ts';
 import type { ManagedGuest } from './managed-guest.ts';
 import type { EnginePolicy } from './policy.ts';
 import type { Aspirant, QueueOutlook } from './queue-outlook.ts';
-import type { Tenancy } from './tenancy.ts';
+import { roomText, type Tenancy } from './tenancy.ts';
 
 /** A start nearer than this is now: one tick could not tell it from now. */
 const SCHEDULE_AHEAD_MS = 1_000;
@@ -22,10 +24,24 @@ const PLANNED: ForecastScale = { axis: 'seconds', track: 'short' };
 
 /** A lease about to be entered or begun. */
 export interface Draft {
+  readonly guest: ManagedGuest;
   readonly record: LeaseRecord;
   /** What other leases give up for it. */
   readonly takes: readonly Take[];
+  /** What more room would mend. */
+  readonly short?: Shortage;
 }
+
+/** The guest of a group that a request goes to. */
+interface Placed {
+  readonly group: GuestGroup;
+  readonly choice: Choice<ManagedGuest>;
+}
+
+/** How a lease enters: as it fits, or to wait for a guest of its group. */
+type Entry =
+  | Fit
+  | { readonly kind: 'no-room'; readonly waitsFor: 'start' | 'group'; readonly reason: string };
 
 /** Turns requests into leases: what a request needs, whether the host holds it, and in which state it enters. Changes nothing. */
 export class AdmissionDesk {
@@ -35,6 +51,7 @@ export class AdmissionDesk {
   readonly #tenancy: Tenancy;
   readonly #fitting: Fitting;
   readonly #outlook: QueueOutlook;
+  readonly #groups: GuestGroups;
   readonly #policy: EnginePolicy;
   readonly #newId: () => string;
 
@@ -45,6 +62,7 @@ export class AdmissionDesk {
     tenancy: Tenancy;
     fitting: Fitting;
     outlook: QueueOutlook;
+    groups: GuestGroups;
     policy: EnginePolicy;
     newId: () => string;
   }) {
@@ -54,6 +72,7 @@ export class AdmissionDesk {
     this.#tenancy = parts.tenancy;
     this.#fitting = parts.fitting;
     this.#outlook = parts.outlook;
+    this.#groups = parts.groups;
     this.#policy = parts.policy;
     this.#newId = parts.newId;
   }
@@ -67,7 +86,7 @@ export class AdmissionDesk {
     const { baseline } = guest.record;
     const { needs } = this.#tenancy.policy(request.tenant);
     const plan = planOf(forecast, request.priority, baseline.entitlement, guest.facts, needs);
-    const short = plan.ceilingShort;
+    const short = plan.ceilingShort?.resource;
     const field = short === 'memory' ? 'memoryBytes' : 'cpuMillicores';
     if (short !== undefined && guest.facts.ceiling[field] <= baseline.entitlement[field]) {
       throw new AllocatorError(
@@ -83,17 +102,25 @@ export class AdmissionDesk {
    * The lease a request would get now, QUEUED, SCHEDULED or PREPARING, and what others are to give up for it.
    * @throws {AllocatorError} CEILING_TOO_LOW, CAPACITY_EXHAUSTED, QUOTA_EXHAUSTED, QUEUE_FULL, HYPERVISOR_UNAVAILABLE
    */
-  draft(guest: ManagedGuest, request: AllocationRequest, bodyHash: string, nowMs: number): Draft {
+  draft(
+    guest: ManagedGuest,
+    request: AllocationRequest,
+    bodyHash: string,
+    nowMs: number,
+    placed?: Placed,
+  ): Draft {
     const plan = this.plan(guest, request, nowMs);
     const { requested, least } = plan;
     const startMs = Math.max(request.startMs ?? nowMs, nowMs);
     const newcomer = { lease: this.#lease(request, guest, plan, { startMs, nowMs }), least };
-    const fit = this.#inTurn(guest, newcomer, nowMs, this.#fit(guest, { ...request, requested, least }));
-    const lease = this.#entered(newcomer, fit, request.noQueue, nowMs, plan.ceilingShort);
+    const fit: Entry =
+      waitingIn(placed) ??
+      this.#inTurn(guest, newcomer, nowMs, this.#fit(guest, { ...request, requested, least }));
+    const lease = this.#entered(newcomer, fit, request.noQueue, nowMs, plan);
     const decision = decisionOf(lease, {
       atMs: nowMs,
       action: 'admit',
-      rule: fit.kind,
+      rule: fit.kind === 'no-room' && fit.waitsFor === 'start' ? 'scaled' : fit.kind,
       inputs: {
         requestedMillicores: requested.cpuMillicores,
         requestedMemoryBytes: requested.memoryBytes,
@@ -104,8 +131,46 @@ export class AdmissionDesk {
       outcome: fit.reason,
     });
     const admitted = fit.kind === 'no-room' ? requested : fit.admitted;
-    const record = { lease, admitted, least, bodyHash, censored: [], decisions: [decision] };
-    return { record, takes: fit.kind === 'no-room' ? [] : fit.takes };
+    const group = placed && { group: placed.group.name };
+    const record = { lease, admitted, least, bodyHash, censored: [], decisions: [decision], ...group };
+    const short = this.#shortage(guest, record, fit, plan);
+    return {
+      guest,
+      record,
+      takes: fit.kind === 'no-room' ? [] : fit.takes,
+      ...(short === undefined ? {} : { short }),
+    };
+  }
+
+  /**
+   * As `draft`, on whichever guest of a group has room or will have it soonest.
+   * @throws {AllocatorError} also GUEST_NOT_RUNNING when none runs nor may be started, GUEST_NOT_ADOPTED
+   */
+  draftIn(group: GuestGroup, request: AllocationRequest, bodyHash: string, nowMs: number): Draft {
+    const members = this.#groups.members(group);
+    const [first] = members;
+    if (first === undefined) {
+      throw new AllocatorError(
+        'GUEST_NOT_ADOPTED',
+        `No guest of group ${group.name} is managed: adopt them first`,
+        {
+          group: group.name,
+        },
+      );
+    }
+    const isShadow = this.#tenancy.policy(request.tenant).shadow;
+    const ready = isShadow ? members.find((guest) => this.#groups.stateOf(guest) === 'ready') : undefined;
+    const choice: Choice<ManagedGuest> | undefined = isShadow
+      ? ready && { kind: 'serve', guest: ready }
+      : this.#groups.choose(group, this.plan(first, request, nowMs).requested);
+    if (choice === undefined) {
+      throw new AllocatorError(
+        'GUEST_NOT_RUNNING',
+        `No guest of group ${group.name} runs, and none may be started now`,
+        { group: group.name },
+      );
+    }
+    return this.draft(choice.guest, request, bodyHash, nowMs, { group, choice });
   }
 
   /** A lease that waited, as it goes on: it begins now, or is SCHEDULED; or what it still waits for. */
@@ -124,7 +189,11 @@ export class AdmissionDesk {
       inputs: { waitedMs: nowMs - lease.requestedAtMs },
       outcome: reason,
     });
-    return { record: decided({ ...record, lease, admitted: fit.admitted }, decision), takes: fit.takes };
+    return {
+      guest,
+      record: decided({ ...record, lease, admitted: fit.admitted }, decision),
+      takes: fit.takes,
+    };
   }
 
   /** True when a lease that waits is owed its room whoever else waits: it is within what is guaranteed to its tenant. */
@@ -164,7 +233,7 @@ export class AdmissionDesk {
       return fit;
     const { lease, least } = newcomer;
     if (this.#fitting.isGuaranteed(guest, { ...lease, least })) return fit;
-    const first = this.#outlook.next(nowMs, newcomer, (one) => this.#waitsForHost(one));
+    const first = this.#outlook.next(nowMs, newcomer, (one) => this.waitsForHost(one));
     if (first.lease.id === lease.id) return fit;
     return {
       kind: 'no-room',
@@ -173,8 +242,27 @@ export class AdmissionDesk {
     };
   }
 
-  #waitsForHost({ lease, least }: Aspirant): boolean {
-    return this.#fitting.isWithinQuota(lease, least);
+  /** True when a lease that waits does so for room on the host: its own, or that of the guest which is to start for it. */
+  waitsForHost(record: LeaseRecord): boolean {
+    const { lease, least } = record;
+    const group = this.#groups.groupOf(record);
+    const choice = group && this.#groups.choose(group, lease.requested, lease.id);
+    if (group === undefined || choice?.kind === 'serve') return this.#fitting.isWithinQuota(lease, least);
+    if (choice?.kind !== 'await' || this.#groups.stateOf(choice.guest) !== 'stand-by') return false;
+    return !this.#fitting.canStart(choice.guest, new Set([lease.tenant]));
+  }
+
+  /** What more room elsewhere, or on the guest, would mend; nothing where nothing is to be moved. */
+  #shortage(
+    guest: ManagedGuest,
+    record: LeaseRecord,
+    entry: Entry,
+    { ceilingShort }: Plan,
+  ): Shortage | undefined {
+    if (guest.record.mode !== 'enforce' || this.#tenancy.policy(record.lease.tenant).shadow) return undefined;
+    if (entry.kind === 'no-room' && entry.waitsFor === 'group') return 'group';
+    if (entry.kind === 'no-room' && entry.waitsFor !== 'quota' && this.waitsForHost(record)) return 'host';
+    return ceilingShort === undefined ? undefined : 'ceiling';
   }
 
   #lease(
@@ -211,13 +299,15 @@ export class AdmissionDesk {
   /** The lease in the state in which it enters. */
   #entered(
     { lease, least }: Aspirant,
-    fit: Fit,
+    fit: Entry,
     noQueue: boolean,
     nowMs: number,
-    short: Plan['ceilingShort'],
+    { ceilingShort }: Plan,
   ): Lease {
     const reason =
-      short === undefined ? fit.reason : `${fit.reason}; the guest's ceiling is short of ${short}`;
+      ceilingShort === undefined
+        ? fit.reason
+        : `${fit.reason}; the guest's ceiling is short of ${ceilingShort.resource}: ${roomText(ceilingShort.wished)} at its next boot would hold it`;
     if (fit.kind !== 'no-room') return { ...lease, reason, state: stateBefore(lease.startMs, nowMs) };
     const queue = this.#outlook.places(nowMs, { lease, least }).get(lease.id);
     const retryAfterMs = queue?.expectedWaitMs ?? this.#policy.tickMs;
@@ -239,12 +329,25 @@ export class AdmissionDesk {
 /** Refusal of a request that would not wait. */
 function noRoomFor(
   { tenant }: Lease,
-  { waitsFor, reason }: Extract<Fit, { kind: 'no-room' }>,
+  { waitsFor, reason }: Extract<Entry, { kind: 'no-room' }>,
   detail: Record<string, number>,
 ): AllocatorError {
   return waitsFor === 'quota'
     ? new AllocatorError('QUOTA_EXHAUSTED', reason, { ...detail, tenant })
     : new AllocatorError('CAPACITY_EXHAUSTED', reason, detail);
+}
+
+/** What a lease of a group waits for before its guest can be asked; undefined when it can be now. */
+function waitingIn(placed: Placed | undefined): Entry | undefined {
+  if (placed === undefined || placed.choice.kind === 'serve') return undefined;
+  const { group, choice } = placed;
+  return choice.kind === 'await'
+    ? {
+        kind: 'no-room',
+        waitsFor: 'start',
+        reason: `scaled: guest ${choice.guest.record.name} of group ${group.name} is to start first`,
+      }
+    : { kind: 'no-room', waitsFor: 'group', reason: `every guest of group ${group.name} is full` };
 }
 
 function queryOf(

@@ -13,7 +13,15 @@ import type { Forecast, ForecastScale, Track } from '../core/forecast.ts';
 import type { GuestId, Mode } from '../core/guest.ts';
 import type { Lease, LeaseState } from '../core/lease.ts';
 import type { Need } from '../core/needs.ts';
-import type { Clock, Forecaster, GuestWindow, Hypervisor, LeaseLedger, Telemetry } from '../core/ports.ts';
+import type {
+  Clock,
+  Forecaster,
+  GuestWindow,
+  Hypervisor,
+  LeaseLedger,
+  ScaleOut,
+  Telemetry,
+} from '../core/ports.ts';
 import type { Entitlement } from '../core/profile.ts';
 import type { AllocationRequest } from '../core/request.ts';
 import type { GuestSample, Sampling } from '../core/sample.ts';
@@ -26,6 +34,7 @@ import { Fitting } from './fitting.ts';
 import { Grants } from './grants.ts';
 import { GuestBook } from './guest-book.ts';
 import { GuestDesk } from './guest-desk.ts';
+import { GuestGroups } from './guest-groups.ts';
 import { GuestMoves } from './guest-moves.ts';
 import { HostRoom } from './host-room.ts';
 import { LeaseBook } from './lease-book.ts';
@@ -42,7 +51,9 @@ import { Reconciler } from './reconcile.ts';
 import { Recorder, type Shadow } from './recorder.ts';
 import { Renewals } from './renewals.ts';
 import { Residual } from './residual.ts';
+import { Scaling } from './scaling.ts';
 import { Settling } from './settling.ts';
+import { StandingCapacity } from './standing-capacity.ts';
 import { Tenancy } from './tenancy.ts';
 import { SampleFeed, watchLease } from './watching.ts';
 
@@ -58,6 +69,8 @@ export interface EngineParts {
   readonly actuators: Actuators;
   readonly window: GuestWindow;
   readonly telemetry: Telemetry;
+  /** Who is asked for room that this host does not have; absent: nobody. */
+  readonly scaleOut?: ScaleOut;
   /** Where samples and requests are recorded; absent: nowhere. */
   readonly shadow?: Shadow;
   /** This host in the record; absent: the hypervisor's name. */
@@ -87,6 +100,7 @@ export class Engine implements AllocationEngine {
   readonly #endings: Endings;
   readonly #grants: Grants;
   readonly #renewals: Renewals;
+  readonly #scaling: Scaling;
   readonly #residual: Residual;
   readonly #anomalies: Anomalies;
   readonly #neighbours: Neighbours;
@@ -113,8 +127,19 @@ export class Engine implements AllocationEngine {
     const tenancy = new Tenancy(room, policy);
     const reclaimer = new Reclaimer({ clock, guests, leases, journal, tenancy, policy });
     const fitting = new Fitting({ guests, leases, room, tenancy, reclaimer });
-    const outlook = new QueueOutlook({ guests, leases, room, tenancy, policy });
-    const admission = new AdmissionDesk({ ...parts, leases, room, tenancy, fitting, outlook, policy });
+    const groups = new GuestGroups({ guests, leases, clock, policy });
+    const outlook = new QueueOutlook({ guests, leases, room, tenancy, groups, policy });
+    const admission = new AdmissionDesk({
+      ...parts,
+      leases,
+      room,
+      tenancy,
+      fitting,
+      outlook,
+      groups,
+      policy,
+    });
+    const standing = new StandingCapacity({ ...parts, groups, policy });
     const recorder =
       parts.shadow &&
       new Recorder({
@@ -136,6 +161,7 @@ export class Engine implements AllocationEngine {
       moves,
       tenancy,
       outlook,
+      groups,
       reclaimer,
       settling: this.#settling,
     };
@@ -144,7 +170,8 @@ export class Engine implements AllocationEngine {
       if (parts.hypervisor.available) this.#grants.serveQueue();
     };
     const endings = new Endings({ ...shared, outcomes: this.#outcomes, anomalies, onEnded });
-    const grants = new Grants({ ...shared, admission, endings, ...(recorder && { recorder }) });
+    const scaling = new Scaling({ ...shared, fitting, admission, standing, policy });
+    const grants = new Grants({ ...shared, admission, scaling, endings, ...(recorder && { recorder }) });
     this.#guests = guests;
     this.#background = background;
     this.#room = room;
@@ -154,6 +181,7 @@ export class Engine implements AllocationEngine {
     this.#endings = endings;
     this.#grants = grants;
     this.#renewals = new Renewals(shared);
+    this.#scaling = scaling;
     this.#residual = new Residual({ ...shared, policy });
     this.#anomalies = anomalies;
     this.#neighbours = new Neighbours({ ...shared, policy });
@@ -219,6 +247,7 @@ export class Engine implements AllocationEngine {
     this.#background.keep(this.#reconciler.census());
     this.#neighbours.tend();
     this.#anomalies.tend();
+    if (!this.#draining) this.#scaling.tend();
     this.#grants.serveQueue();
   }
 
@@ -334,6 +363,7 @@ export class Engine implements AllocationEngine {
       leases: this.#leases.counts(),
       tenants: this.#tenancy.statuses(this.#leases),
       anomaliesRaised: this.#anomalies.raised,
+      scale: this.#scaling.status(),
     };
   }
 

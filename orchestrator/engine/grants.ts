@@ -8,6 +8,7 @@ import type { AdmissionDesk, Draft } from './admission.ts';
 import type { Background } from './background.ts';
 import type { Endings } from './endings.ts';
 import type { GuestBook } from './guest-book.ts';
+import type { GuestGroups } from './guest-groups.ts';
 import type { GuestMoves } from './guest-moves.ts';
 import { decided, decisionOf, type LeaseBook, type LeaseRecord, leaseWrite } from './lease-book.ts';
 import type { LeaseJournal } from './lease-journal.ts';
@@ -18,6 +19,7 @@ import { bodyHash } from './outcomes.ts';
 import type { QueueOutlook } from './queue-outlook.ts';
 import type { Reclaimer } from './reclaimer.ts';
 import type { Recorder } from './recorder.ts';
+import type { Scaling } from './scaling.ts';
 import type { Settling } from './settling.ts';
 import { unlessAborted } from './unless-aborted.ts';
 import { within } from './within.ts';
@@ -39,6 +41,8 @@ export interface GrantsParts {
   readonly moves: GuestMoves;
   readonly endings: Endings;
   readonly settling: Settling;
+  readonly groups: GuestGroups;
+  readonly scaling: Scaling;
   readonly background: Background;
   readonly recorder?: Recorder;
 }
@@ -59,7 +63,7 @@ export class Grants {
 
   /** The lease of a request, new or known: once it is settled, or as it stands when the caller gives up. */
   async allocate(request: AllocationRequest, context: CallContext): Promise<Lease> {
-    const { guests, leases, journal, admission, clock, recorder } = this.#parts;
+    const { leases, journal, scaling, recorder } = this.#parts;
     const hash = bodyHash(request);
     const known = leases.byRequest(request.tenant, request.requestId);
     if (known !== undefined) {
@@ -68,15 +72,30 @@ export class Grants {
     }
     if (this.#closed)
       throw new AllocatorError('DRAINING', 'The service is shutting down and takes no new work');
-    const guest = guests.running(request.guest);
-    const draft = admission.draft(guest, request, hash, clock.nowMs());
-    const { record } = draft;
+    const draft = this.#draft(request, hash);
+    const { guest, record, short } = draft;
     if (request.validateOnly) return record.lease;
     const givers = this.#take(draft);
     journal.put(record);
     recorder?.request(record.lease);
+    if (short !== undefined) scaling.askFor(record.lease, short);
     await this.#enter(guest, record, givers);
     return this.#settled(record.lease.id, context);
+  }
+
+  /** The lease of a new request. Who could have been served with more room is told of outside, also when it is refused. */
+  #draft(request: AllocationRequest, hash: string): Draft {
+    const { guests, admission, groups, scaling, clock } = this.#parts;
+    const nowMs = clock.nowMs();
+    const group = groups.find(request.guest);
+    try {
+      return group === undefined
+        ? admission.draft(guests.running(request.guest), request, hash, nowMs)
+        : admission.draftIn(group, request, hash, nowMs);
+    } catch (cause) {
+      if (cause instanceof AllocatorError && !request.validateOnly) scaling.askForRefused(request, cause);
+      throw cause;
+    }
   }
 
   /** Begin a lease whose moment has come, or one whose preparation failed before. */
@@ -111,7 +130,12 @@ export class Grants {
     const { guests, journal, admission, outlook, clock, background } = this.#parts;
     const nowMs = clock.nowMs();
     let isHeldUp = false;
-    for (const waiting of outlook.inTurn(nowMs)) {
+    for (const queued of outlook.inTurn(nowMs)) {
+      const waiting = this.#placed(queued);
+      if (waiting === undefined) {
+        isHeldUp ||= admission.waitsForHost(queued);
+        continue;
+      }
       const guest = guests.find(waiting.lease.guest);
       if (guest === undefined || (isHeldUp && !admission.isGuaranteed(waiting, guest))) continue;
       const draft = admission.afterWaiting(waiting, guest, nowMs);
@@ -131,6 +155,21 @@ export class Grants {
       return true;
     }
     return false;
+  }
+
+  /** A lease of a group goes to whoever of it can serve it now; undefined while it waits for one that cannot work yet. */
+  #placed(record: LeaseRecord): LeaseRecord | undefined {
+    const { journal, groups } = this.#parts;
+    const group = groups.groupOf(record);
+    if (group === undefined) return record;
+    const choice = groups.choose(group, record.lease.requested, record.lease.id);
+    if (choice === undefined) return undefined;
+    const { id, name } = choice.guest.record;
+    const placed = { ...record, lease: { ...record.lease, guest: id, guestName: name } };
+    if (choice.kind === 'serve') return placed;
+    // Who is to start for it is told by where it waits.
+    if (choice.kind === 'await' && id !== record.lease.guest) journal.owe(placed);
+    return undefined;
   }
 
   /** Who waits is told when its place or its wait has changed. In memory only: after a restart it is told anew. */

@@ -30,6 +30,12 @@ export class GuestBook {
     return this.managed.get(id);
   }
 
+  /** A managed guest by UUID or name. */
+  managedAs(name: string): ManagedGuest | undefined {
+    const id = this.#resolve(name);
+    return id === undefined ? undefined : this.managed.get(id);
+  }
+
   /** A managed guest by UUID or name. @throws {AllocatorError} GUEST_NOT_FOUND, GUEST_NOT_ADOPTED, GUEST_BUSY */
   adopted(name: string): ManagedGuest {
     const id = this.#resolve(name);

@@ -132,7 +132,7 @@ export class HostRoom {
 
   #promiseOf(id: GuestId): Room {
     const guest = this.#guests.find(id);
-    if (guest === undefined || guest.facts.state !== 'running') return { cpuMillicores: 0, memoryBytes: 0 };
+    if (guest === undefined || !guest.usesRoom) return { cpuMillicores: 0, memoryBytes: 0 };
     return guest.record.mode === 'enforce' ? guest.target(this.#leases.promised(id)) : guest.held;
   }
 }

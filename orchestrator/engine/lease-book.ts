@@ -19,6 +19,8 @@ export interface LeaseRecord {
   /** Fields whose largest usage stood at the entitlement. */
   readonly censored: readonly ProfileField[];
   readonly decisions: readonly Decision[];
+  /** The group that was asked for; until it begins, the lease may go to another guest of it. Absent: its guest was asked for. */
+  readonly group?: string;
   /** What the guest had executed when the lease was in place. */
   readonly executedFrom?: InstructionReading;
 }
@@ -137,11 +139,13 @@ export class LeaseBook {
   /** Add a lease or replace it. A change of state outside the table is a programming error. */
   put(record: LeaseRecord): void {
     const { lease } = record;
-    const before = this.#records.get(lease.id)?.lease.state;
+    const known = this.#records.get(lease.id)?.lease;
+    const before = known?.state;
     assert(
       before === undefined || before === lease.state || LEASE_TRANSITIONS[before].includes(lease.state),
       `lease ${lease.id} cannot go from ${before} to ${lease.state}`,
     );
+    if (known !== undefined && known.guest !== lease.guest) this.#leave(known);
     this.#records.set(lease.id, record);
     if (before !== undefined) this.#count(before, -1);
     this.#count(lease.state, 1);
@@ -205,9 +209,13 @@ export class LeaseBook {
     this.#open.delete(lease.id);
     this.#queued.delete(lease.id);
     this.#ended.add(lease.id);
-    const ofGuest = this.#byGuest.get(lease.guest);
-    ofGuest?.delete(lease.id);
-    if (ofGuest?.size === 0) this.#byGuest.delete(lease.guest);
+    this.#leave(lease);
+  }
+
+  #leave({ id, guest }: Lease): void {
+    const ofGuest = this.#byGuest.get(guest);
+    ofGuest?.delete(id);
+    if (ofGuest?.size === 0) this.#byGuest.delete(guest);
   }
 }
 

@@ -22,6 +22,8 @@ export interface GuestRecord extends AdoptedGuest {
   readonly moving: boolean;
   /** Absent: never grown. */
   readonly growthsMs?: GrowthTimes;
+  /** We started it, or tried to: it is ours to shut down. Absent: it is not. */
+  readonly startedByUs?: boolean;
 }
 
 /** Entitlements remembered of a guest that never comes to rest: a balloon still travels to one of the last it was sent to. */
@@ -58,6 +60,12 @@ export class ManagedGuest {
   readonly astray = new Set<Actuated>();
   /** When the guest was seen to start: its balloon travels by itself for a while then. */
   startedAtMs = Number.NEGATIVE_INFINITY;
+  /** True while we start it. */
+  starting = false;
+  /** We start it no sooner, ms since epoch. */
+  startNotBeforeMs = Number.NEGATIVE_INFINITY;
+  /** We asked it to shut down: until then it is taken to be going, ms since epoch. */
+  goneUntilMs = Number.NEGATIVE_INFINITY;
   /** True while others wait for the CPUs it bursts on: it grows no further. */
   heldBack = false;
   /** When the last lease was given back. */
@@ -72,6 +80,11 @@ export class ManagedGuest {
     this.record = record;
     this.facts = facts;
     this.held = facts.entitlement;
+  }
+
+  /** It runs, or is about to. */
+  get usesRoom(): boolean {
+    return this.facts.state === 'running' || this.starting;
   }
 
   /** Run changes of this guest one after another, in the order asked. */

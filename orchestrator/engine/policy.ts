@@ -4,6 +4,7 @@ import type { AnomalyAction, AnomalyKind } from '../core/anomaly.ts';
 import type { Mode } from '../core/guest.ts';
 import type { NeedsPolicy } from '../core/needs.ts';
 import type { Actuated } from '../core/ports.ts';
+import type { ScalePolicy } from '../core/scale.ts';
 import type { TenantsPolicy } from '../core/tenant.ts';
 
 /** Everything the operator decides about the engine. */
@@ -15,6 +16,8 @@ export interface EnginePolicy {
   readonly adjust: Readonly<Record<Actuated, AdjustPolicy>>;
   readonly tenants: TenantsPolicy;
   readonly anomaly: Readonly<Record<AnomalyKind, AnomalyAction>>;
+  /** Absent: no groups, and nobody is asked for room. */
+  readonly scale?: ScalePolicy;
   /** vCPU delay beyond which a neighbour that bursts is brought back, as a fraction of time. */
   readonly delayLimitFraction: number;
   /** Time after which a lease that waits counts as one priority higher, ms. */

@@ -2,6 +2,7 @@ import { type Lease, workBeganAtMs } from '../core/lease.ts';
 import { byTurn, type Waiting } from '../core/queue-order.ts';
 import { beyond, fitsIn, NO_ROOM, plus, type Room } from '../core/room.ts';
 import type { GuestBook } from './guest-book.ts';
+import type { GuestGroups } from './guest-groups.ts';
 import type { HostRoom } from './host-room.ts';
 import type { LeaseBook, LeaseRecord } from './lease-book.ts';
 import type { EnginePolicy } from './policy.ts';
@@ -19,6 +20,7 @@ export class QueueOutlook {
   readonly #leases: LeaseBook;
   readonly #room: HostRoom;
   readonly #tenancy: Tenancy;
+  readonly #groups: GuestGroups;
   readonly #policy: EnginePolicy;
 
   constructor(parts: {
@@ -26,12 +28,14 @@ export class QueueOutlook {
     leases: LeaseBook;
     room: HostRoom;
     tenancy: Tenancy;
+    groups: GuestGroups;
     policy: EnginePolicy;
   }) {
     this.#guests = parts.guests;
     this.#leases = parts.leases;
     this.#room = parts.room;
     this.#tenancy = parts.tenancy;
+    this.#groups = parts.groups;
     this.#policy = parts.policy;
   }
 
@@ -41,7 +45,7 @@ export class QueueOutlook {
   }
 
   /** The first in turn of a newcomer and those that wait and are `eligible`. */
-  next(nowMs: number, newcomer: Aspirant, eligible: (one: Aspirant) => boolean): Aspirant {
+  next(nowMs: number, newcomer: Aspirant, eligible: (one: LeaseRecord) => boolean): Aspirant {
     const waiting: Aspirant[] = this.#leases.queued().filter(eligible);
     return this.#sorted([...waiting, newcomer], nowMs)[0] ?? newcomer;
   }
@@ -66,7 +70,10 @@ export class QueueOutlook {
         free = plus(free, end.room);
         waitMs = Math.max(waitMs, end.atMs - nowMs);
       }
-      places.set(lease.id, { position: ahead + 1, expectedWaitMs: Math.max(this.#policy.tickMs, waitMs) });
+      const guest = this.#guests.find(lease.guest);
+      const bootMs = guest === undefined ? 0 : this.#groups.bootLeftMs(guest);
+      const expectedWaitMs = Math.max(this.#policy.tickMs, waitMs, bootMs);
+      places.set(lease.id, { position: ahead + 1, expectedWaitMs });
     });
     return places;
   }

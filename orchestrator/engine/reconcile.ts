@@ -7,6 +7,7 @@ import type { Cadences } from './cadences.ts';
 import type { Endings } from './endings.ts';
 import type { Grants } from './grants.ts';
 import type { GuestBook } from './guest-book.ts';
+import type { GuestGroups } from './guest-groups.ts';
 import type { GuestMoves } from './guest-moves.ts';
 import type { HostRoom } from './host-room.ts';
 import type { LeaseBook } from './lease-book.ts';
@@ -34,6 +35,7 @@ export interface ReconcilerParts {
   readonly log: Log;
   readonly guests: GuestBook;
   readonly leases: LeaseBook;
+  readonly groups: GuestGroups;
   readonly room: HostRoom;
   readonly tenancy: Tenancy;
   readonly cadences: Cadences;
@@ -198,15 +200,18 @@ export class Reconciler {
 
   /** A stopped guest holds nothing; its live settings are gone with it. */
   async #onGone(guest: ManagedGuest): Promise<void> {
-    const { ledger, leases, endings } = this.#parts;
+    const { ledger, leases, groups, endings } = this.#parts;
     guest.facts = { ...guest.facts, state: 'shut-off' };
     guest.adjusted.clear();
     guest.held = guest.record.baseline.entitlement;
     guest.astray.clear();
-    for (const { lease } of leases.ofGuest(guest.record.id)) {
-      await endings.close(lease.id, 'RELEASED', 'the guest stopped');
+    for (const open of leases.ofGuest(guest.record.id)) {
+      // One that waits for a group goes to whoever of it runs first.
+      if (open.lease.state === 'QUEUED' && groups.groupOf(open) !== undefined) continue;
+      await endings.close(open.lease.id, 'RELEASED', 'the guest stopped');
     }
-    const { intended: _, ...record } = guest.record;
+    guest.goneUntilMs = Number.NEGATIVE_INFINITY;
+    const { intended: _, startedByUs: __, ...record } = guest.record;
     guest.record = { ...record, known: [record.baseline.entitlement], moving: false };
     this.#follow(guest);
     await ledger.commit([guest.write()]);

@@ -179,6 +179,7 @@ export class EngineDouble implements AllocationEngine {
       adopted: 1,
       tenants: [],
       anomaliesRaised: { miner: 2 },
+      scale: { groups: [], started: 0, startsFailed: 0, stopped: 0, asked: 0, declined: 0 },
       leases: { ACTIVE: this.leases.size },
     };
   }

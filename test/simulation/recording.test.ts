@@ -10,7 +10,7 @@ t.test('each sample stands beside its request and what was granted', async (t) =
     instructionsPerNs: 0.5,
     demand: () => ({ cpuMillicores: 3000, memoryKib: 100 * 1024 }),
   });
-  const world = await World.create([busy, guest('b')], {}, 'enforce', store);
+  const world = await World.create([busy, guest('b')], {}, 'enforce', { shadow: store });
   await world.pass(5_000);
   const lease = await world.during(world.allocate({ requestId: 'r1', cpu: 2000, mem: 512 }));
   await world.pass(5_000);
@@ -50,7 +50,7 @@ t.test('each sample stands beside its request and what was granted', async (t) =
 
 t.test('the production input of a request is recorded once, whatever becomes of it', async (t) => {
   const store = newStore(t);
-  const world = await World.create([guest('a')], {}, 'enforce', store);
+  const world = await World.create([guest('a')], {}, 'enforce', { shadow: store });
   await world.during(world.allocate({ requestId: 'r1', cpu: 2000, mem: 512 }));
   const again = { requestId: 'r2', cpu: 5500, mem: 512 };
   await world.during(world.allocate(again));

@@ -27,7 +27,7 @@ t.test('the requests of a live engine in shadow mode, again', async (t) => {
       memoryKib: 100 * 1024 + busy * 8 * 1024,
     }),
   });
-  const world = await World.create([worker, guest('b')], {}, 'shadow', store);
+  const world = await World.create([worker, guest('b')], {}, 'shadow', { shadow: store });
   const seen = samplesOf(world.process.forecaster);
   await world.pass(15_000);
   const live = [];

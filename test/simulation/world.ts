@@ -14,7 +14,7 @@ import {
 } from '../../orchestrator/core/forecast.ts';
 import type { Mode } from '../../orchestrator/core/guest.ts';
 import type { NeedsPolicy } from '../../orchestrator/core/needs.ts';
-import type { Forecaster } from '../../orchestrator/core/ports.ts';
+import type { Forecaster, ScaleOut } from '../../orchestrator/core/ports.ts';
 import { MIB, PROFILE_FIELDS } from '../../orchestrator/core/profile.ts';
 import type { AllocationRequest } from '../../orchestrator/core/request.ts';
 import { NO_ROOM } from '../../orchestrator/core/room.ts';
@@ -187,6 +187,7 @@ export class Process {
         window: adapter.window,
         telemetry: adapter.telemetry,
         ...(world.shadow && { shadow: world.shadow }),
+        ...(world.scaleOut && { scaleOut: world.scaleOut }),
         log: { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') },
         newId: () => world.newId(),
         pause: (ms) => new Promise((resolve) => world.clock.after(ms, resolve)),
@@ -203,6 +204,12 @@ export class Process {
   }
 }
 
+/** What else a world's processes reach. */
+interface Beside {
+  readonly shadow?: Shadow;
+  readonly scaleOut?: ScaleOut;
+}
+
 /** A host with guests, a ledger and a clock, on which service processes come and go. */
 export class World {
   readonly clock = new ManualClock();
@@ -210,11 +217,17 @@ export class World {
   ledger = new MemoryLedger();
   process: Process;
   readonly shadow: Shadow | undefined;
+  readonly scaleOut: ScaleOut | undefined;
   #ids = 0;
   readonly #policy: EnginePolicy;
 
-  private constructor(guests: readonly FakeGuestScript[], policy: EnginePolicy, shadow: Shadow | undefined) {
+  private constructor(
+    guests: readonly FakeGuestScript[],
+    policy: EnginePolicy,
+    { shadow, scaleOut }: Beside,
+  ) {
     this.shadow = shadow;
+    this.scaleOut = scaleOut;
     this.libvirt = new FakeLibvirt({ clock: this.clock, host: { cpus: 8, memoryKib: 8 * 1024 * 1024 } });
     for (const guest of guests) this.libvirt.addGuest(guest);
     this.#policy = policy;
@@ -227,9 +240,9 @@ export class World {
     guests: readonly FakeGuestScript[],
     policy: Partial<EnginePolicy> = {},
     mode: Mode = 'enforce',
-    shadow?: Shadow,
+    beside: Beside = {},
   ): Promise<World> {
-    const world = new World(guests, { ...POLICY, ...policy }, shadow);
+    const world = new World(guests, { ...POLICY, ...policy }, beside);
     await world.during(world.engine.start());
     for (const { name } of guests) await world.during(world.engine.adopt(name, mode));
     await world.pass(2000);
