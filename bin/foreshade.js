@@ -23,5 +23,5 @@ process.exitCode = await runCli(process.argv.slice(2), {
   errIsTerminal: process.stderr.isTTY === true,
   env: process.env,
   signal: interrupt.signal,
-  onHangup: (listener) => process.on('SIGHUP', listener),
+  onSignal: (name, listener) => process.on(name, listener),
 });

@@ -7,7 +7,7 @@ import { buildKernels } from '../assembly/build.mjs';
 import { buildAddon } from '../libvirt-adapter/native/build.mjs';
 import { ROOT, run, say, step } from './steps.mjs';
 
-const SOURCES = ['orchestrator', 'libvirt-adapter', 'models', 'test', 'proto/gen'];
+const SOURCES = ['orchestrator', 'integrations', 'libvirt-adapter', 'models', 'test', 'proto/gen'];
 
 /** TypeScript files below a folder of the project, without their extension. */
 function typescriptBelow(folder) {

@@ -10,7 +10,8 @@ import { addClientOptions, type ClientOptions, withClient } from './options.ts';
 import { collectParam } from './params.ts';
 import { parseDurationMs, parseTimeMs } from './quantities.ts';
 
-interface AllocateOptions extends ClientOptions {
+/** What `addAllocationOptions` reads. */
+export interface AllocationOptions {
   readonly workload: string;
   readonly param?: Readonly<Record<string, ParamValue>>;
   readonly priority: Priority;
@@ -20,7 +21,6 @@ interface AllocateOptions extends ClientOptions {
   readonly latestStart?: number;
   readonly duration?: number;
   readonly queue: boolean;
-  readonly validateOnly?: boolean;
   readonly requestId?: string;
 }
 
@@ -42,11 +42,9 @@ export function addWorkOptions(command: Command): Command {
     .option('--duration <duration>', 'your own estimate of the run time', parseDurationMs);
 }
 
-/** `foreshade allocate`: put resources in place before work starts. */
-export function allocateCommand(io: Io): Command {
-  const command = addWorkOptions(
-    new Command('allocate').description('Put resources in place on a guest before its work starts'),
-  )
+/** What is asked for, shared by `allocate` and `run`. */
+export function addAllocationOptions(command: Command): Command {
+  return addWorkOptions(command)
     .requiredOption('--workload <name>', 'what kind of work: requests of one workload learn from each other')
     .option(
       '--ttl <duration>',
@@ -62,8 +60,14 @@ export function allocateCommand(io: Io): Command {
       (text) => parseTimeMs(text, Date.now()),
     )
     .option('--no-queue', 'fail when there is no room now')
-    .option('--validate-only', 'do everything but change anything')
     .option('--request-id <id>', 'key for a safe repeat (default: a new one)');
+}
+
+/** `foreshade allocate`: put resources in place before work starts. */
+export function allocateCommand(io: Io): Command {
+  const command = addAllocationOptions(
+    new Command('allocate').description('Put resources in place on a guest before its work starts'),
+  ).option('--validate-only', 'do everything but change anything');
   return addClientOptions(command)
     .addHelpText(
       'after',
@@ -74,27 +78,32 @@ Examples:
   $ foreshade allocate db-1 --workload backup --start 2026-01-31T18:00:00Z --param dump:size=12GiB
   $ foreshade allocate web-1 --workload encode --param input_mib=64 --validate-only --json`,
     )
-    .action(async (guest: string, options: AllocateOptions) => {
-      const request = {
-        requestId: options.requestId ?? randomUUID(),
-        tenant: options.tenant,
-        workload: options.workload,
-        guest,
-        params: { ...options.param },
-        priority: WIRE_PRIORITY[options.priority],
-        startMs: options.start,
-        latestStartMs: options.latestStart,
-        durationMs: options.duration,
-        ttlMs: options.ttl,
-        noQueue: !options.queue,
-        validateOnly: options.validateOnly ?? false,
-      };
-      const lease = await withClient(io, options, (client) =>
-        client.ask(client.allocation, client.allocation.allocate, request, {
-          timeoutMs: options.timeout,
-          signal: io.signal,
-        }),
-      );
-      printAnswer(io, options.json, { document: leaseDocument(lease), text: leaseText(lease) });
-    });
+    .action(
+      async (guest: string, options: AllocationOptions & ClientOptions & { validateOnly?: boolean }) => {
+        const request = { ...allocationRequest(guest, options), validateOnly: options.validateOnly ?? false };
+        const lease = await withClient(io, options, (client) =>
+          client.ask(client.allocation, client.allocation.allocate, request, {
+            timeoutMs: options.timeout,
+            signal: io.signal,
+          }),
+        );
+        printAnswer(io, options.json, { document: leaseDocument(lease), text: leaseText(lease) });
+      },
+    );
+}
+
+export function allocationRequest(guest: string, options: AllocationOptions) {
+  return {
+    requestId: options.requestId ?? randomUUID(),
+    tenant: options.tenant,
+    workload: options.workload,
+    guest,
+    params: { ...options.param },
+    priority: WIRE_PRIORITY[options.priority],
+    startMs: options.start,
+    latestStartMs: options.latestStart,
+    durationMs: options.duration,
+    ttlMs: options.ttl,
+    noQueue: !options.queue,
+  };
 }

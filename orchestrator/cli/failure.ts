@@ -1,8 +1,8 @@
+import { ClientError, UNREACHABLE } from '../../integrations/client-node/client-error.ts';
 import { ConfigError } from '../config.ts';
 import type { ErrorCode } from '../core/errors.ts';
 import { AllocatorError } from '../core/errors.ts';
 import { ShadowError, type ShadowErrorCode } from '../core/shadow.ts';
-import { ClientError, UNREACHABLE } from './client.ts';
 import { seconds } from './quantities.ts';
 
 /** What to do next, by reason. A new code does not compile until it has advice. */

@@ -1,8 +1,8 @@
 import { Argument, Command, Option } from 'commander';
+import type { ForeshadeClient } from '../../integrations/client-node/client.ts';
 import type { Guest, Sampling } from '../../proto/gen/foreshade/v1/admin.ts';
 import { MODES, type Mode } from '../core/guest.ts';
 import { WIRE_MODE } from '../service/enums.ts';
-import type { ForeshadeClient } from './client.ts';
 import { guestDocument, modeName } from './documents.ts';
 import { guestWatchCommand } from './guest-watch.ts';
 import { type Io, printAnswer } from './io.ts';

@@ -9,8 +9,8 @@ export interface Io {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Aborted by Ctrl-C. */
   readonly signal: AbortSignal;
-  /** From now on SIGHUP calls `listener` and no longer ends the process; absent where there is no such signal. */
-  readonly onHangup?: (listener: () => void) => void;
+  /** From now on the signal calls `listener`, each time, and no longer ends the process; absent where there are none. */
+  readonly onSignal?: (name: NodeJS.Signals, listener: () => void) => void;
 }
 
 /** How a result is printed: as a document for programs, or as text for people. */
@@ -30,4 +30,10 @@ export const EXIT = { done: 0, failed: 1, wrongUsage: 2 } as const;
 /** A command that ended without an exception, and yet did not succeed; its answer has been printed. */
 export class Unsuccessful extends Error {
   override readonly name = 'Unsuccessful';
+  readonly exitCode: number;
+
+  constructor(message?: string, exitCode: number = EXIT.failed) {
+    super(message);
+    this.exitCode = exitCode;
+  }
 }

@@ -1,22 +1,24 @@
 import { type Command, Option } from 'commander';
+import { ForeshadeClient, TIMEOUT_MS_DEFAULT } from '../../integrations/client-node/client.ts';
 import { loadConfig } from '../config.ts';
-import { ForeshadeClient } from './client.ts';
 import type { Io } from './io.ts';
 import { parseDurationMs } from './quantities.ts';
 
 /** Socket of the service when `--socket` is absent; before the configuration's. */
 export const SOCKET_VARIABLE = 'FORESHADE_SOCKET';
-/** Longest wait for an answer unless `--timeout` says otherwise: several actuations of a slow guest. */
-const TIMEOUT_MS_DEFAULT = 30_000;
 
-/** Options of every command that talks to the service. */
-export interface ClientOptions {
+/** How the service is reached. */
+export interface ServiceOptions {
   readonly socket?: string;
   readonly timeout: number;
+}
+
+/** Options of every command that tells the service's answer. */
+export interface ClientOptions extends ServiceOptions {
   readonly json?: boolean;
 }
 
-export function addClientOptions(command: Command): Command {
+export function addServiceOptions(command: Command): Command {
   return command
     .option(
       '--socket <path>',
@@ -26,8 +28,11 @@ export function addClientOptions(command: Command): Command {
       new Option('--timeout <duration>', 'longest wait for the answer')
         .argParser(parseDurationMs)
         .default(TIMEOUT_MS_DEFAULT, '30s'),
-    )
-    .option('--json', 'print exactly one JSON document on stdout');
+    );
+}
+
+export function addClientOptions(command: Command): Command {
+  return addServiceOptions(command).option('--json', 'print exactly one JSON document on stdout');
 }
 
 /** `--track`. @param of what it decides */
@@ -40,7 +45,7 @@ export function trackOption(of: string): Option {
 /** Run with a client on the chosen socket, and close it whatever happens. */
 export async function withClient<T>(
   io: Io,
-  options: ClientOptions,
+  options: ServiceOptions,
   run: (client: ForeshadeClient) => Promise<T>,
 ): Promise<T> {
   const client = new ForeshadeClient(socketOf(io, options.socket));

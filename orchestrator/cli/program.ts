@@ -26,6 +26,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'put resources in place before work starts',
     load: async (io) => (await import('./allocate.ts')).allocateCommand(io),
   },
+  run: {
+    summary: 'run a command with a lease: allocate, run, release',
+    load: async (io) => (await import('./run.ts')).runCommand(io),
+  },
   lease: {
     summary: 'see, renew and give back leases',
     load: async (io) => (await import('./lease.ts')).leaseCommand(io),
@@ -92,7 +96,7 @@ Examples:
   $ foreshade forecast web-1 --workload encode --param input_mib=64
   $ foreshade allocate web-1 --workload encode --param input_mib=64
 
-Exit codes: 0 done, 1 failed, 2 wrong usage. With --json stdout carries exactly one JSON document.`;
+Exit codes: 0 done, 1 failed, 2 wrong usage; run gives its command's. With --json stdout carries exactly one JSON document.`;
 
 /**
  * Run one command line.
@@ -106,7 +110,7 @@ export async function runCli(args: readonly string[], io: Io): Promise<number> {
     return EXIT.done;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.wrongUsage;
-    if (error instanceof Unsuccessful) return EXIT.failed;
+    if (error instanceof Unsuccessful) return error.exitCode;
     const { text, document } = describeFailure(error);
     io.err(`${text}\n`);
     if (args.includes('--json')) io.out(`${JSON.stringify(document, null, 2)}\n`);

@@ -25,7 +25,7 @@ Examples:
       const logger = pino({ level: config.log.level }, pino.destination({ fd: LOG_FD, sync: true }));
       const { serve } = await import('../main.ts');
       const service = await serve(config, { logger });
-      io.onHangup?.(() => {
+      io.onSignal?.('SIGHUP', () => {
         try {
           const next = loadConfig(options.config);
           const changes = service.reload(next);

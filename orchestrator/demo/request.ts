@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { ForeshadeClient } from '../../integrations/client-node/client.ts';
 import type { LabGuest } from '../../libvirt-adapter/lab/guest.ts';
 import type { RunOutcome } from '../../libvirt-adapter/lab/runner-client.ts';
 import {
@@ -7,7 +8,6 @@ import {
   type Interval as WireInterval,
 } from '../../proto/gen/foreshade/v1/allocation.ts';
 import type { ParamValue, ResourceProfile } from '../../proto/gen/foreshade/v1/resources.ts';
-import type { ForeshadeClient } from '../cli/client.ts';
 import type { EncodeParams, PlannedRun } from './plan.ts';
 import { CALL_TIMEOUT_MS } from './stage.ts';
 

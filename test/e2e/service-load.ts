@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ClientError, type ForeshadeClient, UNREACHABLE } from '../../orchestrator/cli/client.ts';
+import type { ForeshadeClient } from '../../integrations/client-node/client.ts';
+import { ClientError, UNREACHABLE } from '../../integrations/client-node/client-error.ts';
 import { type AllocateRequest, type Lease, LeaseState } from '../../proto/gen/foreshade/v1/allocation.ts';
 import { Priority } from '../../proto/gen/foreshade/v1/resources.ts';
 

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { ForeshadeClient } from '../../orchestrator/cli/client.ts';
+import { ForeshadeClient } from '../../integrations/client-node/client.ts';
 
 const PROGRAM = fileURLToPath(new URL('../../../bin/foreshade.js', import.meta.url));
 /** A start takes about 2 s, with its guests to put back 5 s; a host that others load takes several times as long. */

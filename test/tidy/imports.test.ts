@@ -47,6 +47,7 @@ const RULES = [
       'pino',
     ],
   },
+  { from: 'integrations/client-node', allow: ['integrations/client-node/', PROTO, NODE, '@grpc/grpc-js'] },
   { from: 'libvirt-adapter', allow: ['libvirt-adapter/', CORE, NODE] },
   { from: 'models/files', allow: ['models/files/', CORE, NODE, '@bufbuild/protobuf'] },
   { from: 'models/data', allow: ['models/data/', CORE, NODE, '@duckdb/node-api'] },
@@ -78,7 +79,7 @@ const RULES = [
 
 function sourcesBelow(folder: string): string[] {
   return readdirSync(folder, { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.endsWith('.ts'))
+    .filter((name) => name.endsWith('.ts') && !name.endsWith('.d.ts'))
     .map((name) => join(folder, name));
 }
 

@@ -31,7 +31,18 @@ const run = (
   env: Readonly<Record<string, string | undefined>> = { FORESHADE_SOCKET: fixture.config.service.socket },
 ) => runCaptured(args, { env });
 
-const COMMANDS = ['serve', 'status', 'guest', 'allocate', 'lease', 'forecast', 'shadow', 'config', 'doctor'];
+const COMMANDS = [
+  'serve',
+  'status',
+  'guest',
+  'allocate',
+  'run',
+  'lease',
+  'forecast',
+  'shadow',
+  'config',
+  'doctor',
+];
 
 t.test('help', async (t) => {
   t.match((await run(['--help'])).out, /Commands:[\s\S]*Examples:/);

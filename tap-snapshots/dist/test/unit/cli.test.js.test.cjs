@@ -251,8 +251,8 @@ Options:
   --latest-start <time>  give up when it still waits for room then: ISO 8601, or
                          +5m from now
   --no-queue             fail when there is no room now
-  --validate-only        do everything but change anything
   --request-id <id>      key for a safe repeat (default: a new one)
+  --validate-only        do everything but change anything
   --socket <path>        the service's unix socket (default: $FORESHADE_SOCKET,
                          then the configuration's)
   --timeout <duration>   longest wait for the answer (default: 30s)
@@ -399,6 +399,51 @@ Examples:
   $ foreshade lease renew LEASE --memory 2GiB
   $ foreshade lease release LEASE
   $ foreshade lease explain LEASE
+
+`
+
+exports[`dist/test/unit/cli.test.js > TAP > help > run --help 1`] = `
+Usage: foreshade run <guest> --workload <name> [options] -- <command> [args...]
+
+Run a command with a lease: allocate, run, keep it alive, release
+
+Arguments:
+  guest                  UUID or name
+  command                what to run; everything after -- is its own
+  args                   its arguments
+
+Options:
+  --param <name=value>   a parameter of the work; repeatable. Typed:
+                         name:size=64MiB, name:text=…, name:time=…,
+                         name:category=…
+  --priority <priority>  how sure the allocation is to be (choices: "low",
+                         "normal", "high", "critical", default: "normal")
+  --tenant <name>        who asks
+  --duration <duration>  your own estimate of the run time
+  --workload <name>      what kind of work: requests of one workload learn from
+                         each other
+  --ttl <duration>       time to live after the start; renew to keep it
+                         (default: the service's, 60s)
+  --start <time>         when the work starts: ISO 8601, or +30s from now
+                         (default: now)
+  --latest-start <time>  give up when it still waits for room then: ISO 8601, or
+                         +5m from now
+  --no-queue             fail when there is no room now
+  --request-id <id>      key for a safe repeat (default: a new one)
+  --socket <path>        the service's unix socket (default: $FORESHADE_SOCKET,
+                         then the configuration's)
+  --timeout <duration>   longest wait for the answer (default: 30s)
+  -h, --help             display help for command
+
+The command has the lease's figures in its environment: FORESHADE_LEASE_ID, FORESHADE_GUEST, FORESHADE_LEASE_STATE,
+FORESHADE_CPU_MILLICORES, FORESHADE_VCPUS, FORESHADE_MEMORY_BYTES, FORESHADE_SOCKET. SIGINT, SIGTERM and SIGHUP are passed
+on to it. It goes on when the lease is lost.
+
+Exit code: the command's, 128 + N after signal N; 125 without a lease, 126 or 127 when the command cannot be run.
+
+Examples:
+  $ foreshade run web-1 --workload encode --param input_mib=64 -- ssh web-1 encode film.mkv
+  $ foreshade run db-1 --workload backup --latest-start +10m -- sh -c 'echo $FORESHADE_LEASE_ID; exec backup'
 
 `
 
