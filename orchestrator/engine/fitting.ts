@@ -77,7 +77,7 @@ export class Fitting {
     return fitsIn(this.#guests.aboveBaseline(guest, least), this.#tenancy.quotaLeft(tenant));
   }
 
-  /** Whether a guest may be started for leases of these tenants: its baseline takes room as any promise does. */
+  /** Whether a guest may be started for leases of these tenants: its baseline takes room like every promise. */
   canStart({ record }: ManagedGuest, tenants: ReadonlySet<string>): boolean {
     const taken = plus(this.#room.committed(), this.#tenancy.keptFrom(tenants));
     return fitsIn(record.baseline.entitlement, beyond(this.#room.capacity(), taken));

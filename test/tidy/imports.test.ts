@@ -68,7 +68,7 @@ const RULES = [
   },
   {
     from: 'models/report',
-    allow: ['models/report/', 'models/evaluate/', 'models/backtest/guests/', CORE],
+    allow: ['models/report/', 'models/evaluate/', 'models/backtest/', CORE],
   },
   { from: 'models/evaluate', allow: ['models/evaluate/', 'models/data/', CORE] },
   {
