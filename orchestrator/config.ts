@@ -114,9 +114,15 @@ function valueAt(raw: unknown, path: string): unknown {
   }, raw);
 }
 
+/** What a URL has before its host: a password must not reach a terminal or a log. */
+const USER_OF_URL = /\/\/[^/@\s]*@/g;
+
 function shown(value: unknown): string {
   if (typeof value === 'object') return 'a table, an array or a date';
-  const text = typeof value === 'string' ? JSON.stringify(value) : String(value ?? 'nothing');
+  const text =
+    typeof value === 'string'
+      ? JSON.stringify(value).replace(USER_OF_URL, '//…@')
+      : String(value ?? 'nothing');
   return text.length > VALUE_CHARS_MAX ? `${text.slice(0, VALUE_CHARS_MAX)}…` : text;
 }
 

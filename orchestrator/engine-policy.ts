@@ -2,6 +2,7 @@ import type { Config } from './config.ts';
 import type { AdjustPolicy } from './core/adjust.ts';
 import { MIB } from './core/profile.ts';
 import { NO_ROOM, type Room } from './core/room.ts';
+import type { GuestGroup, ScalePolicy } from './core/scale.ts';
 import type { TenantPolicy, TenantsPolicy } from './core/tenant.ts';
 import type { EnginePolicy } from './engine/policy.ts';
 
@@ -42,6 +43,7 @@ export function enginePolicy(config: Config): EnginePolicy {
       miner: anomaly.miner,
       'profile-change': anomaly.profileChange,
     },
+    scale: scalePolicy(config),
     delayLimitFraction: engine.delayLimitFraction,
     queueAgeingMs: engine.queueAgeingS * 1000,
     tickMs: engine.tickMs,
@@ -87,5 +89,21 @@ function roomOf(room: Partial<Config['tenants'][number]['quota']> | undefined, a
   return {
     cpuMillicores: room?.cpuMillicores ?? absent,
     memoryBytes: room?.memoryMib === undefined ? absent : room.memoryMib * MIB,
+  };
+}
+
+function scalePolicy({ groups, scale }: Config): ScalePolicy {
+  const groupOf = ({ name, guests, spare, level, idleStopS }: Config['groups'][number]): GuestGroup => ({
+    name,
+    guests,
+    spare,
+    ...(level !== undefined && { level }),
+    ...(idleStopS !== undefined && { idleStopMs: idleStopS * 1000 }),
+  });
+  return {
+    groups: new Map(groups.map((group) => [group.name, groupOf(group)])),
+    startingMax: scale.startingMax,
+    bootMs: scale.bootS * 1000,
+    cooldownMs: scale.cooldownS * 1000,
   };
 }

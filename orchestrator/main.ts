@@ -15,6 +15,7 @@ import { ledgerFolder } from './ledger/lmdb-file.ts';
 import { LmdbLedger } from './ledger/lmdb-ledger.ts';
 import { upgradeLedger } from './ledger/schema-versions.ts';
 import { packageVersion } from './package-path.ts';
+import { Webhook } from './scale/webhook.ts';
 import { Service } from './service/server.ts';
 import { StateLock } from './state-lock.ts';
 import { storeOptions } from './store-options.ts';
@@ -97,6 +98,7 @@ export async function serveOn(config: Config, foundation: Foundation, logger: Lo
       window: adapter.window,
       telemetry: adapter.telemetry,
       ...(shadow && { shadow }),
+      ...(config.scale.webhookUrl !== undefined && { scaleOut: webhook(config.scale.webhookUrl, config) }),
       ...(config.host.name !== undefined && { hostName: config.host.name }),
       log: logger,
       newId: newLeaseId,
@@ -132,6 +134,11 @@ export async function serveOn(config: Config, foundation: Foundation, logger: Lo
     return changes;
   };
   return { engine, reload, stop: () => unwind(undo) };
+}
+
+function webhook(url: string, { scale }: Config): Webhook {
+  const { webhookTokenFile: tokenFile } = scale;
+  return new Webhook({ url, ...(tokenFile !== undefined && { tokenFile }) });
 }
 
 async function hostFoundation(

@@ -1,4 +1,4 @@
-import type { Anomaly, Guest, Status } from '../../proto/gen/foreshade/v1/admin.ts';
+import type { Anomaly, Guest, Scaling, Status } from '../../proto/gen/foreshade/v1/admin.ts';
 import type { Decision, Lease } from '../../proto/gen/foreshade/v1/allocation.ts';
 import type { Forecast, ParamValue, ResourceProfile } from '../../proto/gen/foreshade/v1/resources.ts';
 import { AXIS_OF, LEASE_STATE_OF, MODE_OF, PRIORITY_OF, TRACK_OF } from '../service/enums.ts';
@@ -147,6 +147,7 @@ export function statusDocument(status: Status) {
       leases: tenant.leases,
       queued: tenant.queued,
     })),
+    scaling: status.scaling && scalingDocument(status.scaling),
     record: status.record && {
       state: status.record.state,
       reason: status.record.reason || undefined,
@@ -155,6 +156,24 @@ export function statusDocument(status: Status) {
       rows_dropped: status.record.rowsDropped,
       queue_bytes: status.record.queueBytes,
     },
+  };
+}
+
+function scalingDocument({ groups, started, startsFailed, stopped, asked, declined }: Scaling) {
+  return {
+    groups: groups.map(({ name, ready, coming, standBy, away, wanted }) => ({
+      name,
+      ready,
+      coming,
+      stand_by: standBy,
+      away,
+      wanted,
+    })),
+    started,
+    starts_failed: startsFailed,
+    stopped,
+    asked,
+    declined,
   };
 }
 

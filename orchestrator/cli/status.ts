@@ -1,5 +1,11 @@
 import { Command } from 'commander';
-import type { RecordStatus, Status, Tenant } from '../../proto/gen/foreshade/v1/admin.ts';
+import type {
+  GuestGroup,
+  RecordStatus,
+  Scaling,
+  Status,
+  Tenant,
+} from '../../proto/gen/foreshade/v1/admin.ts';
 import type { ResourceProfile } from '../../proto/gen/foreshade/v1/resources.ts';
 import { modeName, statusDocument } from './documents.ts';
 import { type Io, printAnswer } from './io.ts';
@@ -30,9 +36,38 @@ function statusText(status: Status): string {
     ['committed', room(status.committed)],
     ['guests', `${status.guests ?? 0}, ${status.adopted ?? 0} adopted`],
     ['record', recordText(status.record)],
+    ['scaling', scalingText(status.scaling)],
     ['leases', leases.length === 0 ? 'none' : leases.map(([state, count]) => `${count} ${state}`).join(', ')],
   ]);
-  return status.tenants.length === 0 ? host : `${host}\n\n${tenantsTable(status.tenants)}`;
+  const groups = status.scaling?.groups ?? [];
+  const tables = [
+    ...(status.tenants.length === 0 ? [] : [tenantsTable(status.tenants)]),
+    ...(groups.length === 0 ? [] : [groupsTable(groups)]),
+  ];
+  return [host, ...tables].join('\n\n');
+}
+
+/** Absent when nothing was ever done or asked. */
+function scalingText(scaling: Scaling | undefined): string | undefined {
+  if (scaling === undefined) return undefined;
+  const { started = 0, startsFailed = 0, stopped = 0, asked = 0, declined = 0 } = scaling;
+  const said = [
+    [started, 'guests started'],
+    [startsFailed, 'starts FAILED'],
+    [stopped, 'stopped'],
+    [asked, 'calls for room'],
+    [declined, 'of them declined'],
+  ] as const;
+  const parts = said.filter(([count]) => count > 0).map(([count, what]) => `${count} ${what}`);
+  return parts.length === 0 ? undefined : `${parts.join(', ')} since the start`;
+}
+
+function groupsTable(groups: readonly GuestGroup[]): string {
+  const rows = groups.map(({ name = '', wanted = 0, ready = 0, coming = 0, standBy = 0, away = 0 }) => [
+    name,
+    ...[wanted, ready, coming, standBy, away].map(String),
+  ]);
+  return table(['group', 'wanted', 'ready', 'coming', 'stand by', 'away'], rows, { right: [1, 2, 3, 4, 5] });
 }
 
 function tenantsTable(tenants: readonly Tenant[]): string {

@@ -48,7 +48,8 @@ export function configurationMarkdown(): string {
     }
     if (!tableOpen) lines.push('| key | default | meaning | must be |', '|---|---|---|---|');
     tableOpen = true;
-    const fallback = key.fallback === undefined ? '(absent)' : `\`${tomlValue(key.fallback)}\``;
+    const none = key.isRequired ? '(must be given)' : '(absent)';
+    const fallback = key.fallback === undefined ? none : `\`${tomlValue(key.fallback)}\``;
     lines.push(`| \`${lastName(path)}\` | ${fallback} | ${description} | ${key.rule} |`);
   }
   lines.push('', '## Rules between keys', '');

@@ -2,9 +2,19 @@ import type { Config } from '../config.ts';
 import { snakeCase } from '../core/shadow.ts';
 
 /** Sections and keys that a running service takes up; all others are read at its start. */
-const LIVE = ['engine', 'host.mode', 'host.overcommit', 'host.reserved', 'tenants', 'anomaly', 'log.level'];
-/** Of these the clock of a running service is made. */
-const NOT_LIVE = ['engine.tick_ms'];
+const LIVE = [
+  'engine',
+  'host.mode',
+  'host.overcommit',
+  'host.reserved',
+  'tenants',
+  'groups',
+  'scale',
+  'anomaly',
+  'log.level',
+];
+/** Of these the clock of a running service is made, and who is asked for room. */
+const NOT_LIVE = ['engine.tick_ms', 'scale.webhook_url', 'scale.webhook_token_file'];
 
 /** Keys that differ, in dotted form as the file has them. */
 export interface ConfigChanges {

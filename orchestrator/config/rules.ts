@@ -72,4 +72,9 @@ export const CROSS_RULES: readonly CrossRule[] = [
     holds: (port, tcp) =>
       port === undefined || tcp === undefined || !(tcp as string).endsWith(`:${port as number}`),
   },
+  {
+    keys: ['scale.webhook_token_file', 'scale.webhook_url'],
+    rule: 'needs scale.webhook_url: without it there is nobody to send it to',
+    holds: (file, url) => file === undefined || url !== undefined,
+  },
 ];

@@ -109,6 +109,12 @@ function optional<T extends z.ZodType>({ type, rule }: { type: T; rule: string }
   return type.optional().meta({ ...text });
 }
 
+/** A key that must be there. */
+function required<T extends z.ZodType>({ type, rule }: { type: T; rule: string }, description: string) {
+  const text: KeyText = { description, rule };
+  return type.meta({ ...text });
+}
+
 function section<S extends z.ZodRawShape>(shape: S, description: string) {
   return z
     .strictObject(shape)
@@ -116,24 +122,56 @@ function section<S extends z.ZodRawShape>(shape: S, description: string) {
     .meta({ description });
 }
 
-/** Name of a tenant in the configuration. */
-const TENANT_NAME = /^[^.\s][^.]{0,255}$/;
-/** Tenants of one host: each admission adds up their guaranteed parts. */
-const TENANTS_MAX = 256;
+/** Name of a tenant or a group in the configuration. */
+const TABLE_NAME = /^[^.\s][^.]{0,255}$/;
+/** Tenants of one host, and groups: each admission adds up the guaranteed parts of the former, each tick looks at the latter. */
+const TABLES_MAX = 256;
 /** A key under which the schema stands for every name of a table. */
 export const ANY_NAME = 'NAME';
 
 /** Tables of one form under names of the operator's; read as a list whose items carry their `name`. */
 function named<T extends z.ZodObject>(table: T) {
-  const rule = `at most ${TENANTS_MAX} tables, each under a name of 1 to 256 characters without dots`;
-  const name = z.string().regex(TENANT_NAME, { error: rule });
+  const rule = `at most ${TABLES_MAX} tables, each under a name of 1 to 256 characters without dots`;
+  const name = z.string().regex(TABLE_NAME, { error: rule });
   return z
     .record(name, table, { error: rule })
-    .refine((tables) => Object.keys(tables).length <= TENANTS_MAX, { error: rule })
+    .refine((tables) => Object.keys(tables).length <= TABLES_MAX, { error: rule })
     .prefault({} as never)
     .transform((tables) =>
       Object.entries(tables).map(([of, one]) => ({ name: of, ...(one as z.output<T>) })),
     );
+}
+
+/** Name or UUID of a guest, as libvirt takes them. */
+const GUEST_NAME_CHARS_MAX = 256;
+/** Guests of one group: each request for it looks at them all. */
+const GROUP_GUESTS_MAX = 256;
+
+function guestNames() {
+  const rule = `a list of 1 to ${GROUP_GUESTS_MAX} names or UUIDs of guests, none twice`;
+  const type = z
+    .array(z.string({ error: rule }).min(1).max(GUEST_NAME_CHARS_MAX), { error: rule })
+    .min(1, { error: rule })
+    .max(GROUP_GUESTS_MAX, { error: rule })
+    .refine((names) => new Set(names).size === names.length, { error: rule });
+  return { type, rule };
+}
+
+function httpUrl() {
+  const rule = 'an http or https URL without user and password';
+  const type = z.string({ error: rule }).refine(isHttpUrl, { error: rule });
+  return { type, rule };
+}
+
+function isHttpUrl(text: string): boolean {
+  if (!URL.canParse(text)) return false;
+  const { protocol, username, password } = new URL(text);
+  return ['http:', 'https:'].includes(protocol) && username === '' && password === '';
+}
+
+function inOneGroup(groups: readonly { readonly guests: readonly string[] }[]): boolean {
+  const all = groups.flatMap(({ guests }) => guests);
+  return new Set(all).size === all.length;
 }
 
 /** A part of the host, above guests' baselines. */
@@ -403,6 +441,48 @@ export const CONFIG_SCHEMA = z.strictObject({
         description:
           'One tenant. One without a table is as `default`, a tenant of its own; the default has no guaranteed part.',
       }),
+  ),
+  groups: named(
+    z
+      .strictObject({
+        guests: required(
+          guestNames(),
+          'Guests that do the same work at the same sizes, in the order in which they are given it. Only these are ever started, and only once adopted, in enforce.',
+        ),
+        spare: key(whole(0, GROUP_GUESTS_MAX), 0, 'Guests kept running beside those at work.'),
+        level: optional(
+          decimal(QUANTILE_MIN, QUANTILE_MAX),
+          'Quantile of the foreseen demand for which guests are kept running. Absent: nothing is foreseen.',
+        ),
+        idle_stop_s: optional(
+          whole(1, 604_800),
+          'Time without a lease after which a guest that Foreshade started is asked to shut down. Absent: never.',
+        ),
+      })
+      .meta({
+        description:
+          'One group of guests: a request that names it in place of a guest is served by one of them that has room, and a guest that stands by is started when none has.',
+      }),
+  ).refine(inOneGroup, { error: 'no guest may be in two groups' }),
+  scale: section(
+    {
+      starting_max: key(whole(1, 64), 2, 'Guests of groups that may be on their way up at once.'),
+      boot_s: key(whole(1, 3_600), 60, "From a guest's start until it can work."),
+      cooldown_s: key(
+        whole(1, 86_400),
+        300,
+        'Least time between two starts of a guest, from any change of a group to a stop in it, and between two calls for the same.',
+      ),
+      webhook_url: optional(
+        httpUrl(),
+        'Who is asked for room that this host does not have: a POST of JSON. Absent: nobody.',
+      ),
+      webhook_token_file: optional(
+        path(PATH_CHARS_MAX),
+        'File with the bearer token of that call. Absent: none is sent.',
+      ),
+    },
+    'What is done for requests that running guests cannot take.',
   ),
   telemetry: section(
     {

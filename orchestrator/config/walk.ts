@@ -9,8 +9,9 @@ export interface SchemaEntry {
   readonly key?: {
     readonly type: z.ZodType;
     readonly rule: string;
-    /** Absent: the key is optional and has none. */
+    /** Absent: the key has none, since it may be absent or must be there. */
     readonly fallback?: unknown;
+    readonly isRequired: boolean;
   };
 }
 
@@ -41,9 +42,9 @@ function* entriesOf(object: z.ZodObject, prefix: string): Generator<SchemaEntry>
     } else if (inner) {
       sections.push({ path, description }, ...entriesOf(inner, path));
     } else {
-      const fallback = type.parse(undefined);
-      const rule = text?.rule ?? '';
-      yield { path, description, key: { type, rule, ...(fallback === undefined ? {} : { fallback }) } };
+      const { success, data: fallback } = type.safeParse(undefined);
+      const key = { type, rule: text?.rule ?? '', isRequired: !success };
+      yield { path, description, key: { ...key, ...(fallback !== undefined && { fallback }) } };
     }
   }
   yield* sections;

@@ -1,6 +1,7 @@
 import type {
   Anomaly as WireAnomaly,
   Guest as WireGuest,
+  Scaling as WireScaling,
   Status as WireStatus,
   Tenant as WireTenant,
 } from '../../proto/gen/foreshade/v1/admin.ts';
@@ -30,6 +31,7 @@ import {
 } from '../core/profile.ts';
 import type { Params, ParamValue } from '../core/request.ts';
 import type { Room } from '../core/room.ts';
+import type { ScaleStatus } from '../core/scale.ts';
 import type { WritingStatus } from '../core/shadow.ts';
 import { WIRE_AXIS, WIRE_LEASE_STATE, WIRE_MODE, WIRE_PRIORITY, WIRE_TRACK } from './enums.ts';
 
@@ -228,6 +230,21 @@ export function wireStatus(
       queueBytes: record.queuedBytes,
     },
     tenants: status.tenants.map(wireTenant),
+    scaling: wireScaling(status.scale),
+  };
+}
+
+function wireScaling({ groups, ...counts }: ScaleStatus): WireScaling {
+  return {
+    ...counts,
+    groups: groups.map(({ name, wanted, guests: { ready, coming, away, 'stand-by': standBy } }) => ({
+      name,
+      ready,
+      coming,
+      standBy,
+      away,
+      wanted,
+    })),
   };
 }
 

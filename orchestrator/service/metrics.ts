@@ -16,6 +16,9 @@ const CODE_NAMES = Object.entries(status)
   .sort(([, a], [, b]) => a - b)
   .map(([name]) => name);
 
+/** Counts of `ScaleStatus`, which are the label's values. */
+const SCALING_OUTCOMES = ['started', 'startsFailed', 'stopped', 'asked', 'declined'] as const;
+
 /** Counts of one method. `start` and `finish` allocate nothing but the histogram's own work. */
 export interface MethodMetrics {
   /** `foreshade.v1.AllocationService/Allocate` */
@@ -121,6 +124,7 @@ class HostGauges {
   readonly #gauge: Readonly<Record<string, Gauge>>;
   readonly #leases: Gauge<'state'>;
   readonly #anomalies: Counter<'kind'>;
+  readonly #scaling: Counter<'outcome'>;
 
   constructor(registers: Registry[]) {
     const gauge = (name: string, help: string): Gauge =>
@@ -144,6 +148,12 @@ class HostGauges {
       name: 'foreshade_anomalies_total',
       help: 'Anomalies raised, by kind.',
       labelNames: ['kind'],
+      registers,
+    });
+    this.#scaling = new Counter({
+      name: 'foreshade_scaling_total',
+      help: 'Guests started and stopped for their group, starts that failed, calls for room outside and those declined, by outcome.',
+      labelNames: ['outcome'],
       registers,
     });
     this.#leases = new Gauge({
@@ -175,6 +185,8 @@ class HostGauges {
     this.#anomalies.reset();
     for (const kind of ANOMALY_KINDS)
       if (host) this.#anomalies.inc({ kind }, host.anomaliesRaised[kind] ?? 0);
+    this.#scaling.reset();
+    for (const outcome of SCALING_OUTCOMES) if (host) this.#scaling.inc({ outcome }, host.scale[outcome]);
     for (const state of LEASE_STATES) {
       if (host) this.#leases.set({ state }, host.leases[state] ?? 0);
       else this.#leases.remove({ state });

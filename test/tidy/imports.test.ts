@@ -14,6 +14,7 @@ const RULES = [
   { from: 'orchestrator/engine', allow: ['orchestrator/engine/', CORE, 'node:assert', 'node:crypto'] },
   { from: 'orchestrator/wasm', allow: ['orchestrator/wasm/', 'orchestrator/package-path.ts', CORE, NODE] },
   { from: 'orchestrator/forecast', allow: ['orchestrator/forecast/', 'orchestrator/wasm/', CORE, NODE] },
+  { from: 'orchestrator/scale', allow: ['orchestrator/scale/', CORE, NODE] },
   { from: 'orchestrator/ledger', allow: ['orchestrator/ledger/', CORE, NODE, 'lmdb'] },
   {
     from: 'orchestrator/store',

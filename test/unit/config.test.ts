@@ -12,6 +12,8 @@ import {
   loadConfig,
   parseConfig,
 } from '../../orchestrator/config.ts';
+import type { GuestGroup } from '../../orchestrator/core/scale.ts';
+import { enginePolicy } from '../../orchestrator/engine-policy.ts';
 import { packagePath } from '../../orchestrator/package-path.ts';
 
 /** The message of the error that reading `text` gives. */
@@ -64,10 +66,47 @@ t.test('refusals name every problem with its path and its rule', async (t) => {
       a = 1`,
     "a socket beyond the kernel's bound": `[service]\nsocket = "/${'x'.repeat(107)}"`,
     'numbers that are none': '[engine]\ncooldown_ms = nan\nqueue_max = 1.5\ndeadband_fraction = -0.1',
+    'groups that cannot be': `
+      [groups.web]
+      spare = -1
+      [groups.db]
+      guests = ["db-1", "db-1"]
+      [scale]
+      webhook_url = "ftp://example.org"
+      webhook_token_file = "token"`,
+    'a guest in two groups': `
+      [groups.web]
+      guests = ["a", "b"]
+      [groups.db]
+      guests = ["b"]`,
+    'a token for nobody': '[scale]\nwebhook_token_file = "/etc/foreshade/token"',
+    'a URL that holds a password': '[scale]\nwebhook_url = "https://me:secret@example.org/"',
     'not TOML': 'a = = 3',
     'a key of the prototype': '[host]\nconstructor = 1\n["__proto__"]\nx = 1',
   };
   for (const [name, text] of Object.entries(CASES)) t.matchSnapshot(refusal(text), name);
+});
+
+t.test('groups reach the engine with their bounds', async (t) => {
+  const text = `
+    [groups.web]
+    guests = ["web-1", "web-2"]
+    spare = 1
+    level = 0.9
+    idle_stop_s = 600
+    [groups.batch]
+    guests = ["batch-1"]
+    [scale]
+    boot_s = 20`;
+  t.strictSame(enginePolicy(parseConfig(text, 'x')).scale, {
+    groups: new Map<string, GuestGroup>([
+      ['web', { name: 'web', guests: ['web-1', 'web-2'], spare: 1, level: 0.9, idleStopMs: 600_000 }],
+      ['batch', { name: 'batch', guests: ['batch-1'], spare: 0 }],
+    ]),
+    startingMax: 2,
+    bootMs: 20_000,
+    cooldownMs: 300_000,
+  });
 });
 
 t.test('only loopback addresses are listened on', async (t) => {

@@ -50,11 +50,51 @@ export interface Status {
     | undefined;
   /** Tenants of the configuration, and whoever else has leases that have not ended, by name. */
   tenants: Tenant[];
+  scaling: Scaling | undefined;
 }
 
 export interface Status_LeasesEntry {
   key?: string | undefined;
   value?: number | undefined;
+}
+
+/** What was done for requests that running guests could not take, since the service started. */
+export interface Scaling {
+  groups: GuestGroup[];
+  /** Guests that stood by and were started; starts that failed; guests that were asked to shut down. */
+  started?: number | undefined;
+  startsFailed?: number | undefined;
+  stopped?:
+    | number
+    | undefined;
+  /** Times that room was asked for outside, and how many of these were refused or not answered. */
+  asked?: number | undefined;
+  declined?: number | undefined;
+}
+
+/** A group of the configuration as it stands; its guests that are adopted, each counted once. */
+export interface GuestGroup {
+  name?:
+    | string
+    | undefined;
+  /** They can work. */
+  ready?:
+    | number
+    | undefined;
+  /** They are on their way up. */
+  coming?:
+    | number
+    | undefined;
+  /** They could be started. */
+  standBy?:
+    | number
+    | undefined;
+  /** None of these. */
+  away?:
+    | number
+    | undefined;
+  /** Guests that are to run now: by who is at work, the spare ones and what is foreseen. */
+  wanted?: number | undefined;
 }
 
 /** One tenant's part of the host. Rooms are above guests' baselines. */
@@ -331,6 +371,7 @@ function createBaseStatus(): Status {
     leases: {},
     record: undefined,
     tenants: [],
+    scaling: undefined,
   };
 }
 
@@ -374,6 +415,9 @@ export const Status: MessageFns<Status> = {
     }
     for (const v of message.tenants) {
       Tenant.encode(v!, writer.uint32(106).fork()).join();
+    }
+    if (message.scaling !== undefined) {
+      Scaling.encode(message.scaling, writer.uint32(114).fork()).join();
     }
     return writer;
   },
@@ -498,6 +542,14 @@ export const Status: MessageFns<Status> = {
             message.tenants.push(Tenant.decode(reader, reader.uint32()));
             continue;
           }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.scaling = Scaling.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -548,6 +600,7 @@ export const Status: MessageFns<Status> = {
       tenants: globalThis.Array.isArray(object?.tenants)
         ? object.tenants.map((e: any) => Tenant.fromJSON(e))
         : [],
+      scaling: isSet(object.scaling) ? Scaling.fromJSON(object.scaling) : undefined,
     };
   },
 
@@ -598,6 +651,9 @@ export const Status: MessageFns<Status> = {
     if (message.tenants?.length) {
       obj.tenants = message.tenants.map((e) => Tenant.toJSON(e));
     }
+    if (message.scaling !== undefined) {
+      obj.scaling = Scaling.toJSON(message.scaling);
+    }
     return obj;
   },
 
@@ -635,6 +691,9 @@ export const Status: MessageFns<Status> = {
       ? RecordStatus.fromPartial(object.record)
       : undefined;
     message.tenants = object.tenants?.map((e) => Tenant.fromPartial(e)) || [];
+    message.scaling = (object.scaling !== undefined && object.scaling !== null)
+      ? Scaling.fromPartial(object.scaling)
+      : undefined;
     return message;
   },
 };
@@ -720,6 +779,326 @@ export const Status_LeasesEntry: MessageFns<Status_LeasesEntry> = {
     const message = createBaseStatus_LeasesEntry();
     message.key = object.key ?? undefined;
     message.value = object.value ?? undefined;
+    return message;
+  },
+};
+
+function createBaseScaling(): Scaling {
+  return {
+    groups: [],
+    started: undefined,
+    startsFailed: undefined,
+    stopped: undefined,
+    asked: undefined,
+    declined: undefined,
+  };
+}
+
+export const Scaling: MessageFns<Scaling> = {
+  encode(message: Scaling, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.groups) {
+      GuestGroup.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.started !== undefined) {
+      writer.uint32(16).uint32(message.started);
+    }
+    if (message.startsFailed !== undefined) {
+      writer.uint32(24).uint32(message.startsFailed);
+    }
+    if (message.stopped !== undefined) {
+      writer.uint32(32).uint32(message.stopped);
+    }
+    if (message.asked !== undefined) {
+      writer.uint32(40).uint32(message.asked);
+    }
+    if (message.declined !== undefined) {
+      writer.uint32(48).uint32(message.declined);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Scaling {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseScaling();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.groups.push(GuestGroup.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.started = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.startsFailed = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.stopped = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.asked = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.declined = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Scaling {
+    return {
+      groups: globalThis.Array.isArray(object?.groups) ? object.groups.map((e: any) => GuestGroup.fromJSON(e)) : [],
+      started: isSet(object.started) ? globalThis.Number(object.started) : undefined,
+      startsFailed: isSet(object.startsFailed)
+        ? globalThis.Number(object.startsFailed)
+        : isSet(object.starts_failed)
+        ? globalThis.Number(object.starts_failed)
+        : undefined,
+      stopped: isSet(object.stopped) ? globalThis.Number(object.stopped) : undefined,
+      asked: isSet(object.asked) ? globalThis.Number(object.asked) : undefined,
+      declined: isSet(object.declined) ? globalThis.Number(object.declined) : undefined,
+    };
+  },
+
+  toJSON(message: Scaling): unknown {
+    const obj: any = {};
+    if (message.groups?.length) {
+      obj.groups = message.groups.map((e) => GuestGroup.toJSON(e));
+    }
+    if (message.started !== undefined) {
+      obj.started = Math.round(message.started);
+    }
+    if (message.startsFailed !== undefined) {
+      obj.startsFailed = Math.round(message.startsFailed);
+    }
+    if (message.stopped !== undefined) {
+      obj.stopped = Math.round(message.stopped);
+    }
+    if (message.asked !== undefined) {
+      obj.asked = Math.round(message.asked);
+    }
+    if (message.declined !== undefined) {
+      obj.declined = Math.round(message.declined);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Scaling>): Scaling {
+    return Scaling.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Scaling>): Scaling {
+    const message = createBaseScaling();
+    message.groups = object.groups?.map((e) => GuestGroup.fromPartial(e)) || [];
+    message.started = object.started ?? undefined;
+    message.startsFailed = object.startsFailed ?? undefined;
+    message.stopped = object.stopped ?? undefined;
+    message.asked = object.asked ?? undefined;
+    message.declined = object.declined ?? undefined;
+    return message;
+  },
+};
+
+function createBaseGuestGroup(): GuestGroup {
+  return {
+    name: undefined,
+    ready: undefined,
+    coming: undefined,
+    standBy: undefined,
+    away: undefined,
+    wanted: undefined,
+  };
+}
+
+export const GuestGroup: MessageFns<GuestGroup> = {
+  encode(message: GuestGroup, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== undefined) {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.ready !== undefined) {
+      writer.uint32(16).uint32(message.ready);
+    }
+    if (message.coming !== undefined) {
+      writer.uint32(24).uint32(message.coming);
+    }
+    if (message.standBy !== undefined) {
+      writer.uint32(32).uint32(message.standBy);
+    }
+    if (message.away !== undefined) {
+      writer.uint32(40).uint32(message.away);
+    }
+    if (message.wanted !== undefined) {
+      writer.uint32(48).uint32(message.wanted);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GuestGroup {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGuestGroup();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.ready = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.coming = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.standBy = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.away = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.wanted = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GuestGroup {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : undefined,
+      ready: isSet(object.ready) ? globalThis.Number(object.ready) : undefined,
+      coming: isSet(object.coming) ? globalThis.Number(object.coming) : undefined,
+      standBy: isSet(object.standBy)
+        ? globalThis.Number(object.standBy)
+        : isSet(object.stand_by)
+        ? globalThis.Number(object.stand_by)
+        : undefined,
+      away: isSet(object.away) ? globalThis.Number(object.away) : undefined,
+      wanted: isSet(object.wanted) ? globalThis.Number(object.wanted) : undefined,
+    };
+  },
+
+  toJSON(message: GuestGroup): unknown {
+    const obj: any = {};
+    if (message.name !== undefined) {
+      obj.name = message.name;
+    }
+    if (message.ready !== undefined) {
+      obj.ready = Math.round(message.ready);
+    }
+    if (message.coming !== undefined) {
+      obj.coming = Math.round(message.coming);
+    }
+    if (message.standBy !== undefined) {
+      obj.standBy = Math.round(message.standBy);
+    }
+    if (message.away !== undefined) {
+      obj.away = Math.round(message.away);
+    }
+    if (message.wanted !== undefined) {
+      obj.wanted = Math.round(message.wanted);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GuestGroup>): GuestGroup {
+    return GuestGroup.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GuestGroup>): GuestGroup {
+    const message = createBaseGuestGroup();
+    message.name = object.name ?? undefined;
+    message.ready = object.ready ?? undefined;
+    message.coming = object.coming ?? undefined;
+    message.standBy = object.standBy ?? undefined;
+    message.away = object.away ?? undefined;
+    message.wanted = object.wanted ?? undefined;
     return message;
   },
 };

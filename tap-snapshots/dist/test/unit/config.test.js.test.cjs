@@ -5,6 +5,11 @@
  * Make sure to inspect the output below.  Do not ignore changes!
  */
 'use strict'
+exports[`dist/test/unit/config.test.js > TAP > refusals name every problem with its path and its rule > a guest in two groups 1`] = `
+foreshade.toml: 1 problem
+  groups: no guest may be in two groups
+`
+
 exports[`dist/test/unit/config.test.js > TAP > refusals name every problem with its path and its rule > a key of the prototype 1`] = `
 foreshade.toml: 2 problems
   host.constructor: unknown key
@@ -14,6 +19,25 @@ foreshade.toml: 2 problems
 exports[`dist/test/unit/config.test.js > TAP > refusals name every problem with its path and its rule > a socket beyond the kernel's bound 1`] = `
 foreshade.toml: 1 problem
   service.socket: must be an absolute path of at most 97 characters; got "/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…
+`
+
+exports[`dist/test/unit/config.test.js > TAP > refusals name every problem with its path and its rule > a token for nobody 1`] = `
+foreshade.toml: 1 problem
+  scale.webhook_token_file: needs scale.webhook_url: without it there is nobody to send it to; got "/etc/foreshade/token" and nothing
+`
+
+exports[`dist/test/unit/config.test.js > TAP > refusals name every problem with its path and its rule > a URL that holds a password 1`] = `
+foreshade.toml: 1 problem
+  scale.webhook_url: must be an http or https URL without user and password; got "https://…@example.org/"
+`
+
+exports[`dist/test/unit/config.test.js > TAP > refusals name every problem with its path and its rule > groups that cannot be 1`] = `
+foreshade.toml: 5 problems
+  groups.web.guests: must be a list of 1 to 256 names or UUIDs of guests, none twice; got nothing
+  groups.web.spare: must be a whole number from 0 to 256; got -1
+  groups.db.guests: must be a list of 1 to 256 names or UUIDs of guests, none twice; got a table, an array or a date
+  scale.webhook_url: must be an http or https URL without user and password; got "ftp://example.org"
+  scale.webhook_token_file: must be an absolute path of at most 4,096 characters; got "token"
 `
 
 exports[`dist/test/unit/config.test.js > TAP > refusals name every problem with its path and its rule > many at once 1`] = `
