@@ -6,6 +6,7 @@ import type { HostReadings } from '../libvirt-adapter/host-readings.ts';
 import type { Libvirt } from '../libvirt-adapter/libvirt.ts';
 import { type ConfigChanges, changesOf } from './config/reload.ts';
 import type { Config } from './config.ts';
+import { HostTable } from './core/host-table.ts';
 import type { Clock, Forecaster, LeaseLedger } from './core/ports.ts';
 import type { ShadowStore } from './core/shadow.ts';
 import { Engine } from './engine/engine.ts';
@@ -88,6 +89,7 @@ export async function serveOn(config: Config, foundation: Foundation, logger: Lo
     onFailure: (cause) => logger.warn({ err: cause }, 'a reading failed'),
     ...foundation.adapter,
   });
+  const hosts = new HostTable(systemClock);
   const engine = new Engine(
     {
       clock: systemClock,
@@ -97,6 +99,7 @@ export async function serveOn(config: Config, foundation: Foundation, logger: Lo
       actuators: adapter.actuators,
       window: adapter.window,
       telemetry: adapter.telemetry,
+      hosts,
       ...(shadow && { shadow }),
       ...(config.scale.webhookUrl !== undefined && { scaleOut: webhook(config.scale.webhookUrl, config) }),
       ...(config.host.name !== undefined && { hostName: config.host.name }),
@@ -116,6 +119,7 @@ export async function serveOn(config: Config, foundation: Foundation, logger: Lo
     );
     const service = await Service.start({
       engine,
+      hosts,
       config,
       version: packageVersion(),
       logger,

@@ -10,6 +10,7 @@ import {
 } from '@grpc/grpc-js';
 import { AdminServiceClient } from '../../proto/gen/foreshade/v1/admin.ts';
 import { type AllocateRequest, AllocationServiceClient } from '../../proto/gen/foreshade/v1/allocation.ts';
+import { PlacementServiceClient } from '../../proto/gen/foreshade/v1/placement.ts';
 import { ShadowServiceClient } from '../../proto/gen/foreshade/v1/shadow.ts';
 import { ClientError } from './client-error.ts';
 import { HeldLease, type HoldOptions } from './held-lease.ts';
@@ -58,10 +59,11 @@ export interface CallOptions {
   readonly waitForReady?: boolean;
 }
 
-/** The service's three faces over one connection. */
+/** The service's faces over one connection. */
 export class ForeshadeClient {
   readonly allocation: AllocationServiceClient;
   readonly admin: AdminServiceClient;
+  readonly placement: PlacementServiceClient;
   readonly shadow: ShadowServiceClient;
   readonly #address: string;
 
@@ -77,6 +79,7 @@ export class ForeshadeClient {
     };
     this.allocation = new AllocationServiceClient(target, insecure, options);
     this.admin = new AdminServiceClient(target, insecure, options);
+    this.placement = new PlacementServiceClient(target, insecure, options);
     this.shadow = new ShadowServiceClient(target, insecure, options);
   }
 
@@ -139,7 +142,7 @@ export class ForeshadeClient {
   }
 
   close(): void {
-    for (const face of [this.allocation, this.admin, this.shadow]) face.close();
+    for (const face of [this.allocation, this.admin, this.placement, this.shadow]) face.close();
   }
 }
 

@@ -26,8 +26,12 @@ export interface AllocationOptions {
 
 /** What is asked of a guest, shared by `allocate` and `forecast`. */
 export function addWorkOptions(command: Command): Command {
+  return addRequestOptions(command.argument('<guest>', 'UUID or name'));
+}
+
+/** What a request is like, whichever guest it is for. */
+export function addRequestOptions(command: Command): Command {
   return command
-    .argument('<guest>', 'UUID or name')
     .option(
       '--param <name=value>',
       'a parameter of the work; repeatable. Typed: name:size=64MiB, name:text=…, name:time=…, name:category=…',

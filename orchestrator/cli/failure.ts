@@ -20,6 +20,8 @@ const ADVICE: Readonly<Record<ErrorCode | ShadowErrorCode, string>> = {
   CAPACITY_EXHAUSTED: 'Wait for leases to end, or leave --no-queue away to wait in the queue.',
   QUOTA_EXHAUSTED: "Wait for the tenant's leases to end, or raise its quota in the configuration.",
   QUEUE_FULL: 'Repeat later, or raise engine.queue_max.',
+  DIRECTORY_FULL:
+    'See who reports: foreshade host list; let each part of the cloud have a service of its own.',
   NOT_SUPPORTED: 'See what this guest can do: foreshade guest show GUEST',
   ACTUATION_REFUSED: "See the decisions: foreshade lease explain LEASE; the hypervisor's log has its side.",
   HYPERVISOR_UNAVAILABLE: 'See whether libvirtd runs: foreshade doctor',

@@ -22,6 +22,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'see and manage guests',
     load: async (io) => (await import('./guest.ts')).guestCommand(io),
   },
+  host: {
+    summary: 'see the hosts that report, and rank them for a new guest',
+    load: async (io) => (await import('./host.ts')).hostCommand(io),
+  },
   allocate: {
     summary: 'put resources in place before work starts',
     load: async (io) => (await import('./allocate.ts')).allocateCommand(io),

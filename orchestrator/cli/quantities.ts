@@ -32,6 +32,14 @@ export function parseCount(text: string): number {
   return count;
 }
 
+/** `4`, `1.5` cores as millicores. @throws {InvalidArgumentError} */
+export function parseCores(text: string): number {
+  const millicores = Math.round(Number(text) * 1000);
+  if (text.trim() === '' || !(millicores > 0 && millicores < Number.POSITIVE_INFINITY))
+    throw new InvalidArgumentError('It is a number of cores above 0: 4, 1.5.');
+  return millicores;
+}
+
 /** `64MiB`, `1.5G`, `4096` as bytes. @throws {InvalidArgumentError} */
 export function parseBytes(text: string): number {
   const [, number, unit = ''] = /^(\d+(?:\.\d+)?)\s*([A-Za-z]*)$/.exec(text) ?? [];

@@ -117,7 +117,8 @@ function limitOf(
   return { most: Math.floor(most), why };
 }
 
-function amount(field: RoomField, value: number): string {
+/** One resource's amount in words. */
+export function amount(field: RoomField, value: number): string {
   return field === 'cpuMillicores'
     ? `${(value / MILLICORES_PER_VCPU).toFixed(2)} cores`
     : `${Math.round(value / MIB)} MiB`;

@@ -5,6 +5,7 @@ import type { LeadTimes } from './lead-time.ts';
 import type { Lease, LeaseState } from './lease.ts';
 import type { Need } from './needs.ts';
 import type { Entitlement } from './profile.ts';
+import type { GuestDemand, Newcomer } from './rank-hosts.ts';
 import type { AllocationRequest } from './request.ts';
 import type { Room } from './room.ts';
 import type { GuestSample, Sampling } from './sample.ts';
@@ -101,6 +102,8 @@ export interface AllocationEngine {
     scale: ForecastScale,
   ): Promise<{ readonly forecast: Forecast; readonly requested: Entitlement }>;
   explain(leaseId: string): readonly Decision[];
+  /** What a guest that is to be placed somewhere would use; changes nothing. */
+  foresee(newcomer: Newcomer): GuestDemand;
 
   status(): Promise<HostStatus>;
   listGuests(): Promise<GuestStatus[]>;

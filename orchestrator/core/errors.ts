@@ -12,6 +12,7 @@ export const ERROR_CODES = [
   'CAPACITY_EXHAUSTED', //       the host has no room within its overcommit ratio, and the caller would not wait
   'QUOTA_EXHAUSTED', //          the tenant's quota has no room, and the caller would not wait or waiting would not help
   'QUEUE_FULL', //               the queue is at its bound
+  'DIRECTORY_FULL', //           the directory of hosts is at its bound
   'NOT_SUPPORTED', //            this guest or host cannot do it (no agent, no tap, unplug unsafe)
   'ACTUATION_REFUSED', //        the hypervisor or the guest said no
   'HYPERVISOR_UNAVAILABLE', //   libvirt did not answer or went away; worth retrying
@@ -28,6 +29,7 @@ const RETRYABLE: ReadonlySet<ErrorCode> = new Set([
   'CAPACITY_EXHAUSTED',
   'QUOTA_EXHAUSTED',
   'QUEUE_FULL',
+  'DIRECTORY_FULL',
   'HYPERVISOR_UNAVAILABLE',
   'STATE_CONFLICT',
   'LEDGER_UNAVAILABLE',

@@ -19,15 +19,47 @@ const OWN_RISES = 1.15;
 /** The same while one guest uses all it has. */
 const OWN_RISES_BESIDE = 0.5;
 
+/** All that the tail rests on, summed over guests in one unit. With r = peak - mean of each. */
+export interface DemandSums {
+  readonly mean: number;
+  /** Sum of r. */
+  readonly rise: number;
+  /** Sum of r^2. */
+  readonly riseSquares: number;
+  readonly size: number;
+  /** max(size - mean): the most that one guest may use beyond its mean. */
+  readonly widest: number;
+}
+
 /**
- * Upper tail of the sum of many guests' demand, kept up to date guest by guest, so that a question costs the same beside ten
- * guests and beside a thousand. With r = peak - mean of each guest it is the larger of
+ * Upper tail of the sum of many guests' demand: the larger of
  *
  *   sum(mean) + COMMON_SHARE x sum(r) + OWN_RISES x sqrt(sum(r^2))
  *   sum(mean) + max(size - mean) + OWN_RISES_BESIDE x sqrt(sum(r^2))    one guest does what it never did before
  *
  * and never more than sum(size). The first lies between the sum of the peaks and that of independent guests.
  */
+export function tailOf({ mean, rise, riseSquares, size, widest }: DemandSums): number {
+  const own = Math.sqrt(Math.max(0, riseSquares));
+  return Math.min(
+    mean + Math.max(COMMON_SHARE * rise + OWN_RISES * own, widest + OWN_RISES_BESIDE * own),
+    size,
+  );
+}
+
+/** The sums with one guest more. */
+export function sumsWith(sums: DemandSums, profile: DemandProfile): DemandSums {
+  const rise = riseOf(profile);
+  return {
+    mean: sums.mean + profile.mean,
+    rise: sums.rise + rise,
+    riseSquares: sums.riseSquares + rise ** 2,
+    size: sums.size + profile.size,
+    widest: Math.max(sums.widest, unusedOf(profile)),
+  };
+}
+
+/** The tail of many guests, kept up to date guest by guest: a question costs the same beside ten guests and beside a thousand. */
 export class JointTail {
   readonly #members = new Map<string, DemandProfile>();
   #mean = 0;
@@ -57,18 +89,26 @@ export class JointTail {
 
   /** The tail as it is; with a guest, as it would be with that one as `profile`, in place of what it is now. */
   levelWith(guest?: string, profile?: DemandProfile): number {
-    const before = guest === undefined ? undefined : this.#members.get(guest);
-    const mean = this.#mean + (profile?.mean ?? 0) - (before?.mean ?? 0);
-    const size = this.#size + (profile?.size ?? 0) - (before?.size ?? 0);
-    const rise = this.#rise + riseOf(profile) - riseOf(before);
-    const squares = this.#riseSquares + riseOf(profile) ** 2 - riseOf(before) ** 2;
-    const own = Math.sqrt(Math.max(0, squares));
+    const others = this.#sums(guest === undefined ? undefined : this.#members.get(guest));
+    return tailOf(profile === undefined ? others : sumsWith(others, profile));
+  }
+
+  /** What the tail rests on now. */
+  sums(): DemandSums {
+    return this.#sums(undefined);
+  }
+
+  /** Of all but one; what differences leave below zero is a rounding error. */
+  #sums(without: DemandProfile | undefined): DemandSums {
+    const rise = riseOf(without);
     this.#widest ??= widest(this.#members.values());
-    const unused = Math.max(unusedOf(profile), unusedOf(this.#widest.find((member) => member !== before)));
-    return Math.min(
-      mean + Math.max(COMMON_SHARE * rise + OWN_RISES * own, unused + OWN_RISES_BESIDE * own),
-      size,
-    );
+    return {
+      mean: Math.max(0, this.#mean - (without?.mean ?? 0)),
+      rise: Math.max(0, this.#rise - rise),
+      riseSquares: Math.max(0, this.#riseSquares - rise ** 2),
+      size: Math.max(0, this.#size - (without?.size ?? 0)),
+      widest: unusedOf(this.#widest.find((member) => member !== without)),
+    };
   }
 
   #count(profile: DemandProfile, sign: 1 | -1): void {

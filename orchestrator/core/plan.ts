@@ -28,7 +28,7 @@ export function planOf(
   forecast: Forecast,
   priority: Priority,
   baseline: Entitlement,
-  facts: GuestFacts,
+  facts: Pick<GuestFacts, 'ceiling'>,
   policy: NeedsPolicy,
 ): Plan {
   const bounds = { baseline, ceiling: facts.ceiling };

@@ -1,5 +1,6 @@
 import type { Forecast, ForecastQuery, Outcome } from './forecast.ts';
 import type { Baseline, GuestFacts, GuestId, HostFacts } from './guest.ts';
+import type { HostReport, KnownHost } from './host-report.ts';
 import type { GuestSeen } from './lease.ts';
 import type { Entitlement } from './profile.ts';
 import type { Cadence, GuestSample, InstructionReading, Sampling } from './sample.ts';
@@ -89,6 +90,22 @@ export interface Hypervisor {
    * @throws {AllocatorError} GUEST_NOT_FOUND, GUEST_NOT_RUNNING, ACTUATION_REFUSED, NOT_SUPPORTED, HYPERVISOR_UNAVAILABLE
    */
   shutDown(guest: GuestId): Promise<void>;
+}
+
+/**
+ * The hosts whose agents report. One process keeps it in memory; over a shared store it is that store's mirror, so that
+ * reading waits for nobody.
+ */
+export interface HostDirectory {
+  /**
+   * Take a host in, or its next report. It stands for `REPORT_LIFE_MS`.
+   * @throws {AllocatorError} DIRECTORY_FULL
+   */
+  report(report: HostReport): Promise<void>;
+  /** undefined for a host that has not reported of late. */
+  find(host: string): KnownHost | undefined;
+  /** By name. */
+  list(): KnownHost[];
 }
 
 /** Makes room where this host cannot: whoever runs hosts and definitions. Implemented by orchestrator/scale/. */

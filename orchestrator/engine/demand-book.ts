@@ -1,8 +1,9 @@
+import { DayProfile, HOURS } from '../core/day-profile.ts';
 import { DemandHistory } from '../core/demand-history.ts';
 import type { GuestId } from '../core/guest.ts';
-import { type DemandProfile, JointTail } from '../core/joint-tail.ts';
+import { type DemandProfile, type DemandSums, JointTail } from '../core/joint-tail.ts';
 import { MIB } from '../core/profile.ts';
-import type { Room } from '../core/room.ts';
+import type { Room, RoomField } from '../core/room.ts';
 import type { GuestSample } from '../core/sample.ts';
 
 /** A guest's part in the tail follows its history this often: a peak is the 99th percentile of hours, not of seconds. */
@@ -19,6 +20,7 @@ export interface Expected {
 interface Past {
   readonly cpu: DemandHistory;
   readonly memory: DemandHistory;
+  readonly cpuHours: DayProfile;
   followedAtMs: number;
 }
 
@@ -48,10 +50,18 @@ export class DemandBook {
     if (cadence !== 'full') return;
     let past = this.#pasts.get(guest);
     if (past === undefined) {
-      past = { cpu: new DemandHistory(), memory: new DemandHistory(), followedAtMs: atMs };
+      past = {
+        cpu: new DemandHistory(),
+        memory: new DemandHistory(),
+        cpuHours: new DayProfile(),
+        followedAtMs: atMs,
+      };
       this.#pasts.set(guest, past);
     }
-    if (usage.cpuMillicores !== undefined) past.cpu.add(atMs, periodMs, usage.cpuMillicores);
+    if (usage.cpuMillicores !== undefined) {
+      past.cpu.add(atMs, periodMs, usage.cpuMillicores);
+      past.cpuHours.add(atMs, periodMs, usage.cpuMillicores);
+    }
     if (usage.memoryBytes !== undefined && !flags.includes('memory-stale'))
       past.memory.add(atMs, periodMs, usage.memoryBytes / MIB);
     if (Math.abs(atMs - past.followedAtMs) < FOLLOW_EVERY_MS) return;
@@ -67,6 +77,19 @@ export class DemandBook {
       memoryBytes:
         this.#memory.levelWith(guest, leased(median.memoryBytes / MIB, given.memoryBytes / MIB)) * MIB,
     };
+  }
+
+  /** What the tails rest on, memory in bytes. */
+  sums(): Readonly<Record<RoomField, DemandSums>> {
+    this.#follow();
+    return { cpuMillicores: this.#cpu.sums(), memoryBytes: inBytes(this.#memory.sums()) };
+  }
+
+  /** Mean CPU of all guests by hour of the UTC day, millicores: f64[24]. Guests never sampled are not in it. */
+  cpuByHour(): Float64Array {
+    const total = new Float64Array(HOURS);
+    for (const { cpuHours } of this.#pasts.values()) cpuHours.addTo(total);
+    return total;
   }
 
   #follow(): void {
@@ -98,4 +121,14 @@ function profileOf(past: DemandHistory | undefined, size: number, median: number
 /** Forecasts stand behind a lease: its median, and what it was given for its upper quantile. */
 function leased(median: number, given: number): DemandProfile {
   return { mean: Math.min(median, given), peak: given, size: given };
+}
+
+function inBytes(sums: DemandSums): DemandSums {
+  return {
+    mean: sums.mean * MIB,
+    rise: sums.rise * MIB,
+    riseSquares: sums.riseSquares * MIB ** 2,
+    size: sums.size * MIB,
+    widest: sums.widest * MIB,
+  };
 }

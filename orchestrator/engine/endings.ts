@@ -17,6 +17,7 @@ import type { MoveResult } from './mover.ts';
 import type { OutcomeJournal } from './outcomes.ts';
 import type { Settling } from './settling.ts';
 import { unlessAborted } from './unless-aborted.ts';
+import type { WorkloadPasts } from './workload-pasts.ts';
 
 /** How a lease may end once it was granted. */
 export type EndState = 'RELEASED' | 'EXPIRED';
@@ -33,6 +34,7 @@ export interface EndingsParts {
   readonly forecaster: Forecaster;
   readonly telemetry: Telemetry;
   readonly outcomes: OutcomeJournal;
+  readonly pasts: WorkloadPasts;
   readonly anomalies: Anomalies;
   readonly guests: GuestBook;
   readonly leases: LeaseBook;
@@ -186,7 +188,7 @@ export class Endings {
 
   /** The lease is RELEASING from now on: others may be promised its room. */
   #begin(id: string, state: EndState, reason: string, report: WorkReport | undefined): Beginning {
-    const { leases, journal, clock, forecaster, outcomes, anomalies, telemetry } = this.#parts;
+    const { leases, journal, clock, forecaster, outcomes, pasts, anomalies, telemetry } = this.#parts;
     const record = leases.get(id);
     const nowMs = clock.nowMs();
     const executedTo = telemetry.instructions(record.lease.guest);
@@ -205,6 +207,7 @@ export class Endings {
     else {
       const outcome = outcomeOf(next, report);
       forecaster.learn(outcome);
+      pasts.note(outcome);
       anomalies.noteOutcome(next.lease, outcome);
       journal.owe(next, outcomes.record(outcome, nowMs));
     }

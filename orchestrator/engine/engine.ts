@@ -17,12 +17,14 @@ import type {
   Clock,
   Forecaster,
   GuestWindow,
+  HostDirectory,
   Hypervisor,
   LeaseLedger,
   ScaleOut,
   Telemetry,
 } from '../core/ports.ts';
 import type { Entitlement } from '../core/profile.ts';
+import type { GuestDemand, Newcomer } from '../core/rank-hosts.ts';
 import type { AllocationRequest } from '../core/request.ts';
 import type { GuestSample, Sampling } from '../core/sample.ts';
 import { AdmissionDesk } from './admission.ts';
@@ -36,6 +38,7 @@ import { GuestBook } from './guest-book.ts';
 import { GuestDesk } from './guest-desk.ts';
 import { GuestGroups } from './guest-groups.ts';
 import { GuestMoves } from './guest-moves.ts';
+import { HostAgent } from './host-agent.ts';
 import { HostRoom } from './host-room.ts';
 import { LeaseBook } from './lease-book.ts';
 import { LeaseJournal } from './lease-journal.ts';
@@ -43,6 +46,7 @@ import type { Log } from './log.ts';
 import type { ManagedGuest } from './managed-guest.ts';
 import { type Actuators, Mover } from './mover.ts';
 import { Neighbours } from './neighbours.ts';
+import { Newcomers } from './newcomers.ts';
 import { OutcomeJournal } from './outcomes.ts';
 import type { EnginePolicy } from './policy.ts';
 import { QueueOutlook } from './queue-outlook.ts';
@@ -56,6 +60,7 @@ import { Settling } from './settling.ts';
 import { StandingCapacity } from './standing-capacity.ts';
 import { Tenancy } from './tenancy.ts';
 import { SampleFeed, watchLease } from './watching.ts';
+import { WorkloadPasts } from './workload-pasts.ts';
 
 /** Watchers are told what is foreseen at most so often: once a second, less what a sample may come early. */
 const FORESEEN_EVERY_MS = 950;
@@ -69,11 +74,13 @@ export interface EngineParts {
   readonly actuators: Actuators;
   readonly window: GuestWindow;
   readonly telemetry: Telemetry;
+  /** Where this host is reported; absent: nowhere. */
+  readonly hosts?: HostDirectory;
   /** Who is asked for room that this host does not have; absent: nobody. */
   readonly scaleOut?: ScaleOut;
   /** Where samples and requests are recorded; absent: nowhere. */
   readonly shadow?: Shadow;
-  /** This host in the record; absent: the hypervisor's name. */
+  /** This host in the record and in reports; absent: the hypervisor's name. */
   readonly hostName?: string;
   readonly log: Log;
   /** Unique ids that grow with time. */
@@ -90,6 +97,7 @@ export class Engine implements AllocationEngine {
   readonly #guests: GuestBook;
   readonly #leases = new LeaseBook();
   readonly #outcomes = new OutcomeJournal();
+  readonly #pasts = new WorkloadPasts();
   readonly #settling = new Settling();
   readonly #samples = new SampleFeed();
   readonly #background: Background;
@@ -107,6 +115,8 @@ export class Engine implements AllocationEngine {
   readonly #reconciler: Reconciler;
   readonly #desk: GuestDesk;
   readonly #recorder: Recorder | undefined;
+  readonly #newcomers: Newcomers;
+  readonly #agent: HostAgent | undefined;
   readonly #unsubscribe: (() => void)[] = [];
   #draining = false;
   #stopped = false;
@@ -140,12 +150,13 @@ export class Engine implements AllocationEngine {
       policy,
     });
     const standing = new StandingCapacity({ ...parts, groups, policy });
+    const hostName = (): string | undefined => parts.hostName ?? room.host?.name;
     const recorder =
       parts.shadow &&
       new Recorder({
         shadow: parts.shadow,
         leases,
-        hostName: () => parts.hostName ?? room.host?.name ?? '',
+        hostName: () => hostName() ?? '',
         log,
       });
     // What most of them share; each names in its own parts what it takes of it.
@@ -169,7 +180,13 @@ export class Engine implements AllocationEngine {
     const onEnded = () => {
       if (parts.hypervisor.available) this.#grants.serveQueue();
     };
-    const endings = new Endings({ ...shared, outcomes: this.#outcomes, anomalies, onEnded });
+    const endings = new Endings({
+      ...shared,
+      outcomes: this.#outcomes,
+      pasts: this.#pasts,
+      anomalies,
+      onEnded,
+    });
     const scaling = new Scaling({ ...shared, fitting, admission, standing, policy });
     const grants = new Grants({ ...shared, admission, scaling, endings, ...(recorder && { recorder }) });
     this.#guests = guests;
@@ -188,6 +205,9 @@ export class Engine implements AllocationEngine {
     this.#reconciler = new Reconciler({ ...shared, grants, endings });
     this.#recorder = recorder;
     this.#desk = new GuestDesk({ ...shared, grants, endings });
+    this.#newcomers = new Newcomers({ ...shared, pasts: this.#pasts });
+    const isDraining = (): boolean => this.#draining;
+    this.#agent = parts.hosts && new HostAgent({ ...shared, hosts: parts.hosts, name: hostName, isDraining });
   }
 
   /** Read the ledger, teach the forecaster, put adopted guests back to what their leases or baselines explain, and listen. */
@@ -195,7 +215,7 @@ export class Engine implements AllocationEngine {
     const { ledger, forecaster, hypervisor, telemetry, log } = this.#parts;
     const reconciler = this.#reconciler;
     const background = this.#background;
-    this.#outcomes.replay(ledger, forecaster);
+    this.#outcomes.replay(ledger, forecaster, this.#pasts);
     this.#leases.load(ledger.range(LeaseBook.prefix));
     this.#anomalies.load(ledger.range(Anomalies.prefix));
     this.#unsubscribe.push(
@@ -205,6 +225,7 @@ export class Engine implements AllocationEngine {
     );
     log.info({ outcomes: this.#outcomes.size, openLeases: this.#leases.open().length }, 'ledger read');
     if (hypervisor.available) await reconciler.recover();
+    await this.#agent?.tend();
   }
 
   /**
@@ -249,6 +270,7 @@ export class Engine implements AllocationEngine {
     this.#anomalies.tend();
     if (!this.#draining) this.#scaling.tend();
     this.#grants.serveQueue();
+    if (this.#agent !== undefined) this.#background.keep(this.#agent.tend());
   }
 
   /** Nothing can be moved on a guest that does not run; its turn comes when it runs again. */
@@ -340,6 +362,10 @@ export class Engine implements AllocationEngine {
     const nowMs = this.#parts.clock.nowMs();
     const { requested } = this.#admission.plan(guest, request, nowMs);
     return { forecast: this.#admission.outlook(guest, request, nowMs, scale), requested };
+  }
+
+  foresee(newcomer: Newcomer): GuestDemand {
+    return this.#newcomers.foresee(newcomer);
   }
 
   explain(leaseId: string): readonly Decision[] {

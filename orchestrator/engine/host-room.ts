@@ -1,8 +1,9 @@
 import { capacityOf, type DemandBound, physicalOf } from '../core/admit.ts';
 import { AllocatorError } from '../core/errors.ts';
 import type { GuestId, HostFacts } from '../core/guest.ts';
+import { type DemandSums, sumsWith } from '../core/joint-tail.ts';
 import type { Hypervisor } from '../core/ports.ts';
-import { beyond, lesser, NO_ROOM, plus, type Room } from '../core/room.ts';
+import { beyond, lesser, NO_ROOM, plus, type Room, type RoomField } from '../core/room.ts';
 import type { GuestSample } from '../core/sample.ts';
 import { Commitments } from './commitments.ts';
 import { DemandBook, type Expected } from './demand-book.ts';
@@ -64,16 +65,31 @@ export class HostRoom {
     const { capacity } = this.#policy;
     const physical = physicalOf(this.#known(), capacity);
     if (capacity.admitBy === 'promises') return undefined;
-    const unmanaged = this.#guests.unmanagedCommitted();
-    const theirs = {
-      cpuMillicores: unmanaged.cpuMillicores / capacity.overcommit.cpu,
-      memoryBytes: unmanaged.memoryBytes / capacity.overcommit.memory,
-    };
+    const theirs = this.#unmanagedExpected();
     return {
       physical,
       tailWith: (given) =>
         plus(this.#demand.tailWith(guest, lesser(given, physical), lesser(median, physical)), theirs),
     };
+  }
+
+  /** Total - reserved. @throws {AllocatorError} HYPERVISOR_UNAVAILABLE when the host was never read */
+  physical(): Room {
+    return physicalOf(this.#known(), this.#policy.capacity);
+  }
+
+  /** What the tail of all guests' demand rests on. Those that are not managed use what the operator's ratio expects, always. */
+  demandSums(): Readonly<Record<RoomField, DemandSums>> {
+    const managed = this.#demand.sums();
+    const theirs = this.#unmanagedExpected();
+    const both = (field: RoomField): DemandSums =>
+      sumsWith(managed[field], { mean: theirs[field], peak: theirs[field], size: theirs[field] });
+    return { cpuMillicores: both('cpuMillicores'), memoryBytes: both('memoryBytes') };
+  }
+
+  /** Mean CPU of managed guests by hour of the UTC day, millicores: f64[24]. */
+  cpuByHour(): Float64Array {
+    return this.#demand.cpuByHour();
   }
 
   /** Sum of what guests may use now or were promised: ours by their leases, the others by their settings. */
@@ -97,6 +113,15 @@ export class HostRoom {
     return {
       cpuMillicores: own.cpuMillicores + (guest.heldBack ? 0 : free.cpuMillicores),
       memoryBytes: own.memoryBytes + free.memoryBytes,
+    };
+  }
+
+  #unmanagedExpected(): Room {
+    const { overcommit } = this.#policy.capacity;
+    const unmanaged = this.#guests.unmanagedCommitted();
+    return {
+      cpuMillicores: unmanaged.cpuMillicores / overcommit.cpu,
+      memoryBytes: unmanaged.memoryBytes / overcommit.memory,
     };
   }
 

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Outcome } from '../core/forecast.ts';
 import type { Forecaster, LeaseLedger, LedgerWrite } from '../core/ports.ts';
 import type { AllocationRequest, Params } from '../core/request.ts';
+import type { WorkloadPasts } from './workload-pasts.ts';
 
 const PREFIX = 'outcome/';
 
@@ -12,10 +13,13 @@ const OUTCOMES_MAX = 20_000;
 export class OutcomeJournal {
   #keys: string[] = [];
 
-  /** Teach the forecaster everything on record, in the order it was first learned. */
-  replay(ledger: LeaseLedger, forecaster: Forecaster): void {
+  /** Teach everything on record, in the order it was first learned. */
+  replay(ledger: LeaseLedger, forecaster: Forecaster, pasts: WorkloadPasts): void {
     const entries = ledger.range(PREFIX);
-    for (const { value } of entries) forecaster.learn(value as Outcome);
+    for (const { value } of entries) {
+      forecaster.learn(value as Outcome);
+      pasts.note(value as Outcome);
+    }
     this.#keys = entries.map(({ key }) => key);
   }
 

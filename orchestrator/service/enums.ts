@@ -1,5 +1,9 @@
 import { LeaseState as WireLeaseState } from '../../proto/gen/foreshade/v1/allocation.ts';
 import {
+  PlacementGoal as WireGoal,
+  HostVerdict as WireVerdict,
+} from '../../proto/gen/foreshade/v1/placement.ts';
+import {
   Axis as WireAxis,
   Mode as WireMode,
   Priority as WirePriority,
@@ -8,6 +12,7 @@ import {
 import type { Axis, Track } from '../core/forecast.ts';
 import type { Mode } from '../core/guest.ts';
 import type { LeaseState } from '../core/lease.ts';
+import type { PlacementGoal, RankedHost } from '../core/rank-hosts.ts';
 import type { Priority } from '../core/request.ts';
 
 /** The contract's numbers of the core's words. A new word does not compile until it has one. */
@@ -46,6 +51,16 @@ export const WIRE_TRACK: Readonly<Record<Track, WireTrack>> = {
   long: WireTrack.TRACK_LONG,
 };
 
+export const WIRE_GOAL: Readonly<Record<PlacementGoal, WireGoal>> = {
+  spread: WireGoal.PLACEMENT_GOAL_SPREAD,
+  pack: WireGoal.PLACEMENT_GOAL_PACK,
+};
+
+export const WIRE_VERDICT: Readonly<Record<RankedHost['verdict'], WireVerdict>> = {
+  pass: WireVerdict.HOST_VERDICT_PASS,
+  veto: WireVerdict.HOST_VERDICT_VETO,
+};
+
 function inverse<W extends string>(table: Readonly<Record<W, number>>): ReadonlyMap<number, W> {
   return new Map(Object.entries(table).map(([word, number]) => [number as number, word as W]));
 }
@@ -56,3 +71,5 @@ export const PRIORITY_OF = inverse(WIRE_PRIORITY);
 export const MODE_OF = inverse(WIRE_MODE);
 export const AXIS_OF = inverse(WIRE_AXIS);
 export const TRACK_OF = inverse(WIRE_TRACK);
+export const GOAL_OF = inverse(WIRE_GOAL);
+export const VERDICT_OF = inverse(WIRE_VERDICT);

@@ -8,6 +8,7 @@ const HEALTH_PERIOD_MS = 1000;
 export const SERVICE_NAMES = {
   allocation: 'foreshade.v1.AllocationService',
   admin: 'foreshade.v1.AdminService',
+  placement: 'foreshade.v1.PlacementService',
   shadow: 'foreshade.v1.ShadowService',
 } as const;
 
@@ -25,7 +26,7 @@ export class Health {
   constructor(server: Server, engine: AllocationEngine) {
     this.#engine = engine;
     this.#implementation.addToServer(server as never);
-    for (const name of ['', SERVICE_NAMES.admin, SERVICE_NAMES.shadow]) this.#set(name, true);
+    for (const name of ['', ...Object.values(SERVICE_NAMES)]) this.#set(name, true);
     this.#set(SERVICE_NAMES.allocation, false);
     this.#timer = setInterval(() => void this.look(), HEALTH_PERIOD_MS);
     this.#timer.unref();

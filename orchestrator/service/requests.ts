@@ -43,7 +43,8 @@ export const PAGE_SIZE_MAX = 1000;
 /** Longest page token; ours are far shorter. */
 const PAGE_TOKEN_CHARS_MAX = 512;
 
-const count = (value: number): string => value.toLocaleString('en-US');
+/** A number in a rule. */
+export const count = (value: number): string => value.toLocaleString('en-US');
 const NAME_RULE = `must have 1 to ${NAME_CHARS_MAX} characters`;
 const OPTIONAL_NAME_RULE = `must have at most ${NAME_CHARS_MAX} characters`;
 const TTL_RULE = `must be ${count(TTL_MS_MIN)} to ${count(TTL_MS_MAX)} ms`;
@@ -313,7 +314,8 @@ export function optionalName(value: string | undefined, field: string, violation
   return value ?? '';
 }
 
-function checkStart(startMs: number, nowMs: number, violations: Violations): void {
+/** A start near enough to the host's clock. */
+export function checkStart(startMs: number, nowMs: number, violations: Violations): void {
   const aheadMs = startMs - nowMs;
   if (!(aheadMs >= -START_BEHIND_MS_MAX && aheadMs <= START_AHEAD_MS_MAX)) {
     violations.add('start_ms', `${START_RULE}; got ${startMs}`);
@@ -331,7 +333,8 @@ function checkLatestStart(
     violations.add('latest_start_ms', `${LATEST_START_RULE}; got ${latestStartMs}`);
 }
 
-function checkDuration(durationMs: number, violations: Violations): void {
+/** An estimate of a run that some lease could hold. */
+export function checkDuration(durationMs: number, violations: Violations): void {
   if (!(durationMs >= 1 && durationMs <= DURATION_MS_MAX)) {
     violations.add('duration_ms', `${DURATION_RULE}; got ${durationMs}`);
   }
@@ -344,7 +347,8 @@ function ttlOf(ttlMs: number | undefined, violations: Violations): number | unde
   return ttlMs;
 }
 
-function priorityOf(value: number | undefined, violations: Violations): Priority {
+/** Unspecified: normal. */
+export function priorityOf(value: number | undefined, violations: Violations): Priority {
   if (value === undefined || value === 0) return 'normal';
   const priority = PRIORITY_OF.get(value);
   if (priority) return priority;

@@ -2,10 +2,12 @@ import { chmodSync } from 'node:fs';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { AdminServiceService } from '../../proto/gen/foreshade/v1/admin.ts';
 import { AllocationServiceService } from '../../proto/gen/foreshade/v1/allocation.ts';
+import { PlacementServiceService } from '../../proto/gen/foreshade/v1/placement.ts';
 import { ShadowServiceService } from '../../proto/gen/foreshade/v1/shadow.ts';
 import type { Config } from '../config.ts';
 import type { AllocationEngine } from '../core/engine.ts';
 import { AllocatorError } from '../core/errors.ts';
+import type { HostDirectory } from '../core/ports.ts';
 import type { ShadowStore } from '../core/shadow.ts';
 import { adminHandlers } from './admin.ts';
 import { allocationHandlers } from './allocation.ts';
@@ -15,6 +17,7 @@ import { Health } from './health.ts';
 import { type HttpServer, startHttp } from './http.ts';
 import type { ServiceLogger } from './logger.ts';
 import { Metrics } from './metrics.ts';
+import { placementHandlers } from './placement.ts';
 import { addReflection } from './reflection.ts';
 import { addRoutes, type Door, type Route } from './route.ts';
 import { shadowHandlers } from './shadow.ts';
@@ -33,6 +36,8 @@ const KEEPALIVE_TIMEOUT_MS = 20_000;
 /** What a service is made of. */
 export interface ServiceParts {
   readonly engine: AllocationEngine;
+  /** The hosts that are ranked. */
+  readonly hosts: HostDirectory;
   readonly config: Pick<Config, 'service' | 'host' | 'engine'>;
   readonly version: string;
   readonly logger: ServiceLogger;
@@ -55,7 +60,7 @@ export class Service implements Door {
   #stopped: Promise<void> | undefined;
 
   private constructor(parts: ServiceParts) {
-    const { engine, config, version, shadow } = parts;
+    const { engine, hosts, config, version, shadow } = parts;
     this.#parts = parts;
     this.metrics = new Metrics(engine, version, shadow);
     this.#server = new Server({
@@ -78,6 +83,7 @@ export class Service implements Door {
         this,
       ),
       ...addRoutes(this.#server, AdminServiceService, adminHandlers(engine, about, shadow, onDrain), this),
+      ...addRoutes(this.#server, PlacementServiceService, placementHandlers(engine, hosts), this),
       ...addRoutes(this.#server, ShadowServiceService, shadowHandlers(engine, shadow, host.name), this),
     ];
     addReflection(this.#server);

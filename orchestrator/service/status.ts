@@ -42,6 +42,7 @@ export const GRPC_STATUS: Readonly<Record<ErrorCode | ShadowErrorCode, status>> 
   CAPACITY_EXHAUSTED: status.RESOURCE_EXHAUSTED,
   QUOTA_EXHAUSTED: status.RESOURCE_EXHAUSTED,
   QUEUE_FULL: status.RESOURCE_EXHAUSTED,
+  DIRECTORY_FULL: status.RESOURCE_EXHAUSTED,
   NOT_SUPPORTED: status.FAILED_PRECONDITION,
   ACTUATION_REFUSED: status.FAILED_PRECONDITION,
   HYPERVISOR_UNAVAILABLE: status.UNAVAILABLE,
@@ -65,6 +66,7 @@ const RETRY_DELAY_MS: Readonly<Partial<Record<ErrorCode | ShadowErrorCode, numbe
   CAPACITY_EXHAUSTED: 5_000, //    a lease must end first
   QUOTA_EXHAUSTED: 5_000, //       likewise
   QUEUE_FULL: 5_000, //            likewise
+  DIRECTORY_FULL: 15_000, //       by then a host that is gone has fallen silent
   HYPERVISOR_UNAVAILABLE: 2_000, // a daemon's restart
   STATE_CONFLICT: 100, //          read again and repeat
   LEDGER_UNAVAILABLE: 2_000, //    a disk that may recover

@@ -12,6 +12,7 @@ import type { Mode } from '../../orchestrator/core/guest.ts';
 import type { Lease } from '../../orchestrator/core/lease.ts';
 import type { Need } from '../../orchestrator/core/needs.ts';
 import type { Entitlement } from '../../orchestrator/core/profile.ts';
+import type { GuestDemand, Newcomer } from '../../orchestrator/core/rank-hosts.ts';
 import type { AllocationRequest } from '../../orchestrator/core/request.ts';
 import type { GuestSample, Sampling } from '../../orchestrator/core/sample.ts';
 
@@ -115,6 +116,13 @@ export class EngineDouble implements AllocationEngine {
   listLeases(filter: object): Lease[] {
     this.#record('listLeases', filter);
     return [...this.leases.values()].reverse();
+  }
+
+  foresee(newcomer: Newcomer): GuestDemand {
+    this.#record('foresee', newcomer);
+    const { ceiling } = newcomer;
+    const peak = { cpuMillicores: ceiling.cpuMillicores / 2, memoryBytes: ceiling.memoryBytes / 2 };
+    return { mean: peak, peak, ceiling, reason: 'half of what it may use', runs: 14 };
   }
 
   watchLease: AllocationEngine['watchLease'] = (leaseId, context) => {

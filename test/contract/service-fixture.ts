@@ -10,11 +10,13 @@ import {
   type ServiceError,
 } from '@grpc/grpc-js';
 import { type Config, defaultConfig } from '../../orchestrator/config.ts';
+import { HostTable } from '../../orchestrator/core/host-table.ts';
 import type { ShadowStore } from '../../orchestrator/core/shadow.ts';
 import { Service } from '../../orchestrator/service/server.ts';
 import { DETAILS_TRAILER } from '../../orchestrator/service/status.ts';
 import { AdminServiceClient } from '../../proto/gen/foreshade/v1/admin.ts';
 import { AllocationServiceClient } from '../../proto/gen/foreshade/v1/allocation.ts';
+import { PlacementServiceClient } from '../../proto/gen/foreshade/v1/placement.ts';
 import { ShadowServiceClient } from '../../proto/gen/foreshade/v1/shadow.ts';
 import {
   BadRequest,
@@ -35,6 +37,7 @@ export interface Fixture {
   readonly faults: { record: object; message: string }[];
   readonly allocation: AllocationServiceClient;
   readonly admin: AdminServiceClient;
+  readonly placement: PlacementServiceClient;
   readonly shadow: ShadowServiceClient;
   close(): Promise<void>;
 }
@@ -63,6 +66,7 @@ export async function startFixture(
   };
   const service = await Service.start({
     engine,
+    hosts: new HostTable({ nowMs: () => Date.now(), monotonicMs: () => performance.now() }),
     config,
     version: '9.9.9',
     logger,
@@ -73,15 +77,16 @@ export async function startFixture(
   const clients = [
     new AllocationServiceClient(address, insecure),
     new AdminServiceClient(address, insecure),
+    new PlacementServiceClient(address, insecure),
     new ShadowServiceClient(address, insecure),
   ] as const;
-  const [allocation, admin, shadow] = clients;
+  const [allocation, admin, placement, shadow] = clients;
   const close = async (): Promise<void> => {
     for (const client of clients) client.close();
     await service.stop();
     rmSync(folder, { recursive: true, force: true });
   };
-  return { engine, service, config, folder, faults, allocation, admin, shadow, close };
+  return { engine, service, config, folder, faults, allocation, admin, placement, shadow, close };
 }
 
 /** Call a unary method and wait for its answer. */

@@ -21,6 +21,7 @@ import { service as healthService } from 'grpc-health-check';
 import t from 'tap';
 import { defaultConfig } from '../../orchestrator/config.ts';
 import { AllocatorError, ERROR_CODES } from '../../orchestrator/core/errors.ts';
+import { HostTable } from '../../orchestrator/core/host-table.ts';
 import type { AllocationRequest } from '../../orchestrator/core/request.ts';
 import { ANSWER_MARGIN_MS } from '../../orchestrator/service/caller.ts';
 import { Service } from '../../orchestrator/service/server.ts';
@@ -573,6 +574,7 @@ t.test('reflection lists the services and describes them with everything they re
     t.strictSame(listServicesResponse.service.map(({ name }) => name).sort(), [
       'foreshade.v1.AdminService',
       'foreshade.v1.AllocationService',
+      'foreshade.v1.PlacementService',
       'foreshade.v1.ShadowService',
     ]);
     for (const symbol of [
@@ -645,7 +647,8 @@ t.test('the socket: mode, stale, taken, not a socket; TCP on loopback', async (t
     const base = defaultConfig();
     const config = { ...base, service: { ...base.service, socket, tcp: `127.0.0.1:${port}` } };
     const logger = { info: () => {}, warn: () => {}, error: () => {} };
-    return Service.start({ engine: new EngineDouble(), config, version: '0', logger });
+    const hosts = new HostTable({ nowMs: () => 0, monotonicMs: () => 0 });
+    return Service.start({ engine: new EngineDouble(), hosts, config, version: '0', logger });
   };
   // A stale socket: bound by a server that is gone. Node removes its own, so the file is kept by hand.
   const stale = await new Promise<NetServer>((resolve) => {
