@@ -1,6 +1,6 @@
 import assert from 'node:assert';
 import type { Interval } from './lease.ts';
-import { wholeGrains } from './needs.ts';
+import { MEMORY_RESERVE_BYTES, wholeGrains, withHeadroom } from './needs.ts';
 import type { EntitlementField } from './profile.ts';
 
 /** How a running guest is corrected. All fractions are of the present entitlement unless said otherwise. */
@@ -55,11 +55,15 @@ export type FieldDecision =
  */
 const DELAYED_FRACTION = 0.8;
 
-/** True when what is used may be less than what is wanted: it stands at the entitlement, or waits just below it. */
+/**
+ * True when what is used may be less than what is wanted: it stands at the entitlement, waits just below it, or has left of its
+ * memory only what it cannot use.
+ */
 export function fallsShort(
-  { entitled, usage, isDelayed }: Pick<FieldSituation, 'entitled' | 'usage' | 'isDelayed'>,
+  { field, entitled, usage, isDelayed }: Pick<FieldSituation, 'field' | 'entitled' | 'usage' | 'isDelayed'>,
   { limitFraction }: Pick<AdjustPolicy, 'limitFraction'>,
 ): boolean {
+  if (field === 'memoryBytes' && usage >= entitled - MEMORY_RESERVE_BYTES) return true;
   return usage >= entitled * (isDelayed ? Math.min(DELAYED_FRACTION, limitFraction) : limitFraction);
 }
 
@@ -70,12 +74,14 @@ export function fallsShort(
  * is a level of usage, not a change, so nothing is left over for an integral part to correct, and none is kept. Pure.
  */
 export function adjustField(situation: FieldSituation, policy: AdjustPolicy): FieldDecision {
-  const { entitled, usage, predicted } = situation;
+  const { field, entitled, usage, predicted } = situation;
   assert(situation.floor <= situation.ceiling);
   assert(Number.isFinite(usage) && usage >= 0);
   const residual = usage - (predicted?.q50 ?? usage);
   const cutOff = fallsShort(situation, policy);
-  const wanted = cutOff ? usage * (1 + policy.emergencyFraction) : usage * (1 + policy.headroomFraction);
+  const wanted = cutOff
+    ? usage * (1 + policy.emergencyFraction)
+    : withHeadroom(usage, field, policy.headroomFraction);
   const deadband = entitled * policy.deadbandFraction;
 
   if (cutOff || usage > (predicted?.q95 ?? Number.POSITIVE_INFINITY)) {
@@ -85,7 +91,7 @@ export function adjustField(situation: FieldSituation, policy: AdjustPolicy): Fi
     }
     if (cutOff) return { kind: 'hold', reason: 'at the ceiling, or the host has no room' };
   }
-  const calm = situation.usageRecentMax * (1 + policy.headroomFraction);
+  const calm = withHeadroom(situation.usageRecentMax, field, policy.headroomFraction);
   const target = clip(Math.max(calm, entitled * (1 - policy.shrinkStepFraction)), situation);
   if (entitled - target <= deadband) return { kind: 'hold', reason: 'within the deadband' };
   if (situation.sinceChangeMs < policy.cooldownMs) return { kind: 'hold', reason: 'cooldown' };

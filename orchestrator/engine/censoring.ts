@@ -1,3 +1,4 @@
+import { MEMORY_RESERVE_BYTES } from '../core/needs.ts';
 import type { Entitlement, ProfileField } from '../core/profile.ts';
 import type { GuestSample } from '../core/sample.ts';
 
@@ -12,6 +13,7 @@ export function isCutOff(sample: GuestSample, field: ProfileField, held: Entitle
   if (usage === undefined) return false;
   const limit = field === 'instructionsPerS' ? undefined : held[field];
   if (limit !== undefined && usage >= limit * CENSORED_FRACTION) return true;
+  if (field === 'memoryBytes' && usage >= held[field] - MEMORY_RESERVE_BYTES) return true;
   return field === 'cpuMillicores' && isDelayed(sample);
 }
 

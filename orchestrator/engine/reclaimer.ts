@@ -1,6 +1,6 @@
 import { fallsShort } from '../core/adjust.ts';
 import { type Adjustment, holdsRoom, type Lease, withAdjustments, workBeganAtMs } from '../core/lease.ts';
-import { GRAIN } from '../core/needs.ts';
+import { GRAIN, withHeadroom } from '../core/needs.ts';
 import type { Actuated, Clock } from '../core/ports.ts';
 import { type Entitlement, RESOURCE_OF } from '../core/profile.ts';
 import type { Reclaimable, Take } from '../core/reclaim.ts';
@@ -148,7 +148,7 @@ export class Reclaimer {
       const isOurs = !guest.record.relinquished.includes(resource);
       if (usage === undefined || isPressed || rests || isClipped || !isOurs) return 0;
       const headroom = Math.max(...policies.map((one) => one.needs.headroomFraction[resource]));
-      return Math.max(0, target[field] - usage * (1 + headroom));
+      return Math.max(0, target[field] - withHeadroom(usage, field, headroom));
     });
   }
 }
@@ -174,7 +174,7 @@ function underPressure(
   if (sample === undefined) return true;
   const atLimit = ROOM_FIELDS.some((field) =>
     fallsShort(
-      { entitled: held[field], usage: sample.usage[field] ?? 0, isDelayed: false },
+      { field, entitled: held[field], usage: sample.usage[field] ?? 0, isDelayed: false },
       adjust[RESOURCE_OF[field] as Actuated],
     ),
   );

@@ -93,7 +93,12 @@ export class Residual {
       if (entitled >= (guest.facts.ceiling[field] ?? Number.POSITIVE_INFINITY)) continue;
       const waits = field === 'cpuMillicores' && isDelayed(sample);
       const policy = this.#parts.policy.adjust[RESOURCE_OF[field] as Actuated];
-      guest.noteShort(field, fallsShort({ entitled, usage, isDelayed: waits }, policy), sample, target);
+      guest.noteShort(
+        field,
+        fallsShort({ field, entitled, usage, isDelayed: waits }, policy),
+        sample,
+        target,
+      );
     }
   }
 

@@ -68,6 +68,31 @@ for (const row of [
     delayed: true,
     kind: 'hold',
   },
+  {
+    name: 'grows a small guest that has left what it cannot use',
+    usage: 124,
+    recent: 124,
+    entitled: 136,
+    kind: 'grow',
+    target: 188, // 124 x 1.5 = 186, in grains
+  },
+  {
+    name: 'leaves a small guest that has more left',
+    usage: 123,
+    recent: 123,
+    entitled: 136,
+    floor: 136,
+    kind: 'hold',
+  },
+  {
+    name: 'keeps more than a fraction above the usage of a small guest',
+    usage: 40,
+    recent: 40,
+    entitled: 60,
+    floor: 32,
+    kind: 'shrink',
+    target: 56, // 40 + 16, and not 40 x 1.25
+  },
   { name: 'ignores a q95 it already covers', usage: 520, recent: 640, kind: 'hold' },
 ] as const) {
   t.test(row.name, async (t) => {
@@ -77,11 +102,19 @@ for (const row of [
       since = 60_000,
       short = 0,
       delayed = false,
-    } = row as { floor?: number; ceiling?: number; since?: number; short?: number; delayed?: boolean };
+      entitled = 800,
+    } = row as {
+      floor?: number;
+      ceiling?: number;
+      since?: number;
+      short?: number;
+      delayed?: boolean;
+      entitled?: number;
+    };
     const decision = adjustField(
       {
         field: 'memoryBytes',
-        entitled: 800 * MIB,
+        entitled: entitled * MIB,
         usage: row.usage * MIB,
         usageRecentMax: row.recent * MIB,
         predicted: { q05: interval.q05 * MIB, q50: interval.q50 * MIB, q95: interval.q95 * MIB },

@@ -53,7 +53,7 @@ function play(
     const usage = Math.min(demand, held);
     recent.push(usage);
     if (recent.length > policy.cooldownMs / SAMPLE_MS) recent.shift();
-    const present = { entitled: held, usage, isDelayed: false };
+    const present = { field: 'cpuMillicores' as const, entitled: held, usage, isDelayed: false };
     if (held < ceiling) share = shortShareAfter(share, fallsShort(present, policy), SAMPLE_MS, target);
     if (pending !== undefined && ms < pending.atMs) continue;
     if (pending !== undefined) {
