@@ -14,6 +14,7 @@ export const LAB_PACKAGES = Object.freeze([
   'libvirt-daemon-driver-qemu',
   'libvirt-dev', //                  the bindings
   'lz4', //                          the kernel image of Debian 12
+  'openssl', //                      certificates of servers that tests play
   'qemu-system-x86',
   'util-linux', //                   unshare, nsenter
   'xz-utils', //                     the kernel modules of Debian 13

@@ -72,6 +72,8 @@ export type GuestEvent =
 /** The hypervisor in the core's words. Implemented by libvirt-adapter/. */
 export interface Hypervisor {
   readonly available: boolean;
+  /** What is set on a guest outlives its run, so that one that stopped has its baseline put back. Absent: it ends with it. */
+  readonly settingsPersist?: boolean;
   /** `available` changed: after a return, every guest is to be read anew. Returns the unsubscribe function. */
   onAvailability(listener: (available: boolean) => void): () => void;
   onGuestEvent(listener: (event: GuestEvent) => void): () => void;

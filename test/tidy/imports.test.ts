@@ -49,6 +49,7 @@ const RULES = [
     ],
   },
   { from: 'integrations/client-node', allow: ['integrations/client-node/', PROTO, NODE, '@grpc/grpc-js'] },
+  { from: 'integrations/proxmox', allow: ['integrations/proxmox/', CORE, NODE] },
   { from: 'libvirt-adapter', allow: ['libvirt-adapter/', CORE, NODE] },
   { from: 'models/files', allow: ['models/files/', CORE, NODE, '@bufbuild/protobuf'] },
   { from: 'models/data', allow: ['models/data/', CORE, NODE, '@duckdb/node-api'] },
@@ -117,6 +118,7 @@ t.test('only main.ts, the command line and tests wire adapters together', async 
     'orchestrator/store/',
     'orchestrator/engine/',
     'libvirt-adapter/',
+    'integrations/proxmox/',
   ];
   for (const file of [...sourcesBelow('orchestrator'), ...sourcesBelow('libvirt-adapter')]) {
     const home = adapters.find((adapter) => file.startsWith(adapter));
