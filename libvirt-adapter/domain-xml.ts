@@ -104,7 +104,11 @@ const KIB_PER_UNIT: Readonly<Record<string, number>> = {
  * @throws {DomainXmlError} when it is well formed and no domain
  */
 export function readDomainXml(source: string): DomainDescription {
-  const root = parseXml(source);
+  return describeDomain(parseXml(source));
+}
+
+/** As `readDomainXml`, of XML that was parsed. @throws {DomainXmlError} */
+export function describeDomain(root: XmlElement): DomainDescription {
   if (root.name !== 'domain') throw new DomainXmlError(`root element is <${root.name}>, not <domain>`);
   const devices = child(root, 'devices');
   const vcpu = child(root, 'vcpu');

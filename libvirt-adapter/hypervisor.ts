@@ -10,6 +10,7 @@ import type {
 } from '../orchestrator/core/guest.ts';
 import type { GuestEvent, Hypervisor } from '../orchestrator/core/ports.ts';
 import { MILLICORES_PER_VCPU } from '../orchestrator/core/profile.ts';
+import { describedFacts } from './described-facts.ts';
 import type { DomainCatalog } from './domain-catalog.ts';
 import { eachDomain } from './domain-stats.ts';
 import type { DomainDescription } from './domain-xml.ts';
@@ -24,7 +25,7 @@ import {
   type Libvirt,
   type LibvirtEventKind,
 } from './libvirt.ts';
-import { CPU_SHARES_DEFAULT, commonDiskLimits, commonNetLimits, hasTap, quotaMillicores } from './limits.ts';
+import { CPU_SHARES_DEFAULT, commonDiskLimits, commonNetLimits, hasTap } from './limits.ts';
 import type { TapShaper } from './tap-shaper.ts';
 
 /** What only the operator or the host itself can know. */
@@ -169,31 +170,20 @@ export class LibvirtHypervisor implements Hypervisor {
     const memoryKib = isRunning
       ? await heldMemoryKib(this.#libvirt, this.#catalog.ref(guest), domain)
       : domain.currentMemoryKib;
-    const quota = quotaMillicores(domain.cpuTune, domain.vcpusPlugged);
     const net = await this.#netLimits(guest, domain, isRunning);
     const capabilities = await this.#capabilities(guest, domain, isRunning, net.movable);
     const { shares } = domain.cpuTune;
     const sharesDefault = this.#options.sharesDefault ?? CPU_SHARES_DEFAULT.legacy;
+    const described = describedFacts(domain, state, capabilities);
     return {
-      id: domain.uuid,
-      name: domain.name,
-      state,
+      ...described,
       entitlement: {
-        cpuMillicores: quota ?? domain.vcpusPlugged * MILLICORES_PER_VCPU,
-        vcpuCount: online ?? domain.vcpusPlugged,
+        ...described.entitlement,
+        ...(online !== undefined && { vcpuCount: online }),
         memoryBytes: memoryKib * 1024,
-        ...commonDiskLimits(domain).limits,
         ...net.limits,
         ...(capabilities.cpuQuota && { cpuWeight: (shares ?? sharesDefault) / sharesDefault }),
       },
-      ceiling: {
-        cpuMillicores: domain.vcpusMax * MILLICORES_PER_VCPU,
-        vcpuCount: domain.vcpusMax,
-        memoryBytes: domain.memoryKib * 1024,
-      },
-      capabilities,
-      vcpusPlugged: domain.vcpusPlugged,
-      cpuLimited: quota !== undefined,
     };
   }
 

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type AdapterOptions, createLibvirtAdapter } from '../libvirt-adapter/adapter.ts';
+import { readDefinition } from '../libvirt-adapter/definition.ts';
 import type { HostReadings } from '../libvirt-adapter/host-readings.ts';
 import type { Libvirt } from '../libvirt-adapter/libvirt.ts';
 import { type ConfigChanges, changesOf } from './config/reload.ts';
@@ -123,6 +124,7 @@ export async function serveOn(config: Config, foundation: Foundation, logger: Lo
       config,
       version: packageVersion(),
       logger,
+      hook: { starts: engine.starts, readDefinition, adopt: config.hook.adopt },
       ...(shadow && { shadow }),
     });
     undo.push(() => service.drain(config.service.drainTimeoutMs));

@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { buildKernels } from '../assembly/build.mjs';
+import { buildHook } from '../integrations/libvirt-hook/build.mjs';
 import { buildAddon } from '../libvirt-adapter/native/build.mjs';
 import { ROOT, run, say, step } from './steps.mjs';
 
@@ -58,6 +59,11 @@ export async function build() {
   } catch (error) {
     // Everything but real guests works without it, and says so when asked for it.
     say(`the libvirt bindings were not built: ${error.message}`);
+  }
+  try {
+    if (buildHook()) say('compiled the libvirt hook');
+  } catch (error) {
+    say(`the libvirt hook was not built: ${error.message}`);
   }
   compileTypescript();
 }

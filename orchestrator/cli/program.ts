@@ -62,6 +62,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'see, copy and put back the leases on record',
     load: async (io) => (await import('./ledger.ts')).ledgerCommand(io),
   },
+  hook: {
+    summary: "install libvirt's hook, so that definitions may ask for room",
+    load: async (io) => (await import('./hook.ts')).hookCommand(io),
+  },
   config: {
     summary: 'check and print the configuration',
     load: async (io) => (await import('./config.ts')).configCommand(io),

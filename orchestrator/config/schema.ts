@@ -484,6 +484,16 @@ export const CONFIG_SCHEMA = z.strictObject({
     },
     'What is done for requests that running guests cannot take.',
   ),
+  hook: section(
+    {
+      adopt: key(
+        flag(),
+        true,
+        'Manage, in the mode of the host, a guest whose definition asks for room when it starts. Otherwise it must have been adopted.',
+      ),
+    },
+    "What the libvirt hook's reports may do.",
+  ),
   telemetry: section(
     {
       full_period_ms: key(

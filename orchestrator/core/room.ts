@@ -1,3 +1,5 @@
+import { MIB, MILLICORES_PER_VCPU } from './profile.ts';
+
 /** CPU and memory of a host: what it has, promises or has left. */
 export interface Room {
   readonly cpuMillicores: number;
@@ -31,4 +33,9 @@ export function plus(a: Room, b: Room): Room {
 /** The lesser of both, resource by resource. */
 export function lesser(a: Room, b: Room): Room {
   return roomOf((field) => Math.min(a[field], b[field]));
+}
+
+/** A room in words. */
+export function roomText({ cpuMillicores, memoryBytes }: Room): string {
+  return `${cpuMillicores / MILLICORES_PER_VCPU} cores and ${Math.round(memoryBytes / MIB)} MiB`;
 }

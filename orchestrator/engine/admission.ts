@@ -6,6 +6,7 @@ import { type Plan, planOf } from '../core/plan.ts';
 import type { Forecaster } from '../core/ports.ts';
 import type { Take } from '../core/reclaim.ts';
 import type { AllocationRequest } from '../core/request.ts';
+import { roomText } from '../core/room.ts';
 import type { Choice, GuestGroup, Shortage } from '../core/scale.ts';
 import type { Fit, Fitting, Wish } from './fitting.ts';
 import type { GuestGroups } from './guest-groups.ts';
@@ -14,7 +15,7 @@ import { decided, decisionOf, type LeaseBook, type LeaseRecord } from './lease-b
 import type { ManagedGuest } from './managed-guest.ts';
 import type { EnginePolicy } from './policy.ts';
 import type { Aspirant, QueueOutlook } from './queue-outlook.ts';
-import { roomText, type Tenancy } from './tenancy.ts';
+import type { Tenancy } from './tenancy.ts';
 
 /** A start nearer than this is now: one tick could not tell it from now. */
 const SCHEDULE_AHEAD_MS = 1_000;
@@ -179,9 +180,11 @@ export class AdmissionDesk {
     const fit = this.#fit(guest, { ...waiting, least: record.least });
     if (fit.kind === 'no-room') return fit.waitsFor;
     const startMs = Math.max(waiting.startMs, nowMs);
-    const state = stateBefore(startMs, nowMs);
+    const isAwaited = record.start?.isAwaited === true;
+    const state = isAwaited ? 'SCHEDULED' : stateBefore(startMs, nowMs);
+    const expiresAtMs = isAwaited ? waiting.expiresAtMs : startMs + waiting.ttlMs;
     const reason = `${fit.reason}, after waiting`;
-    const lease = { ...waiting, state, startMs, expiresAtMs: startMs + waiting.ttlMs, reason };
+    const lease: Lease = { ...waiting, state, startMs, expiresAtMs, reason };
     const decision = decisionOf(lease, {
       atMs: nowMs,
       action: 'admit',

@@ -148,6 +148,15 @@ export class Endings {
     onEnded();
   }
 
+  /** End a lease whose guest is gone. Nothing is moved; where the run was its work, what the run used is learned. */
+  async endGone(id: string, reason: string): Promise<void> {
+    const { lease, start } = this.#parts.leases.get(id);
+    const hasRun = start?.lastsAsRun === true && (lease.state === 'ACTIVE' || lease.state === 'DEGRADED');
+    // Why a guest stopped is not known, so its run's length teaches nothing.
+    if (hasRun) this.#begin(id, 'RELEASED', reason, { succeeded: false });
+    await this.close(id, 'RELEASED', reason);
+  }
+
   async #giveBack(
     guest: ManagedGuest,
     id: string,

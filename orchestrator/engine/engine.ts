@@ -11,6 +11,7 @@ import type {
 } from '../core/engine.ts';
 import type { Forecast, ForecastScale, Track } from '../core/forecast.ts';
 import type { GuestId, Mode } from '../core/guest.ts';
+import type { GuestStarts } from '../core/guest-start.ts';
 import type { Lease, LeaseState } from '../core/lease.ts';
 import type { Need } from '../core/needs.ts';
 import type {
@@ -38,9 +39,10 @@ import { GuestBook } from './guest-book.ts';
 import { GuestDesk } from './guest-desk.ts';
 import { GuestGroups } from './guest-groups.ts';
 import { GuestMoves } from './guest-moves.ts';
+import { GuestStartDesk } from './guest-starts.ts';
 import { HostAgent } from './host-agent.ts';
 import { HostRoom } from './host-room.ts';
-import { LeaseBook } from './lease-book.ts';
+import { LeaseBook, type LeaseRecord } from './lease-book.ts';
 import { LeaseJournal } from './lease-journal.ts';
 import type { Log } from './log.ts';
 import type { ManagedGuest } from './managed-guest.ts';
@@ -114,6 +116,7 @@ export class Engine implements AllocationEngine {
   readonly #neighbours: Neighbours;
   readonly #reconciler: Reconciler;
   readonly #desk: GuestDesk;
+  readonly #starts: GuestStartDesk;
   readonly #recorder: Recorder | undefined;
   readonly #newcomers: Newcomers;
   readonly #agent: HostAgent | undefined;
@@ -208,6 +211,7 @@ export class Engine implements AllocationEngine {
     this.#newcomers = new Newcomers({ ...shared, pasts: this.#pasts });
     const isDraining = (): boolean => this.#draining;
     this.#agent = parts.hosts && new HostAgent({ ...shared, hosts: parts.hosts, name: hostName, isDraining });
+    this.#starts = new GuestStartDesk({ ...shared, grants, reconciler: this.#reconciler, policy });
   }
 
   /** Read the ledger, teach the forecaster, put adopted guests back to what their leases or baselines explain, and listen. */
@@ -263,7 +267,8 @@ export class Engine implements AllocationEngine {
     const nowMs = this.#parts.clock.nowMs();
     this.#background.keep(this.#reconciler.catchUp());
     if (!this.#guests.isLoaded) return;
-    for (const { lease } of this.#leases.open()) this.#tend(lease, nowMs);
+    this.#starts.tend();
+    for (const record of this.#leases.open()) this.#tend(record, nowMs);
     for (const guest of this.#guests.managed.values()) this.#retry(guest, nowMs);
     this.#background.keep(this.#reconciler.census());
     this.#neighbours.tend();
@@ -284,8 +289,10 @@ export class Engine implements AllocationEngine {
     this.#background.keep(again);
   }
 
-  #tend({ id, guest, state, startMs, latestStartMs, expiresAtMs }: Lease, nowMs: number): void {
+  #tend({ lease, start }: LeaseRecord, nowMs: number): void {
+    const { id, guest, state, startMs, latestStartMs, expiresAtMs } = lease;
     const settling = this.#settling.of(id) !== undefined;
+    if (start !== undefined && state !== 'RELEASING' && this.#starts.tendLease(lease, start)) return;
     if (state === 'RELEASING') {
       if (!settling) this.#endings.finish(id);
     } else if (nowMs >= expiresAtMs) this.#endings.expire(id, 'its time to live has passed');
@@ -370,6 +377,12 @@ export class Engine implements AllocationEngine {
 
   explain(leaseId: string): readonly Decision[] {
     return this.#leases.get(leaseId).decisions;
+  }
+
+  // --- guests' starts -------------------------------------------------------------------------------------------------
+
+  get starts(): GuestStarts {
+    return this.#starts;
   }
 
   // --- host and guests ----------------------------------------------------------------------------------------------

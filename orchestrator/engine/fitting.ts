@@ -4,13 +4,13 @@ import type { Lease } from '../core/lease.ts';
 import type { Entitlement } from '../core/profile.ts';
 import { reclaim, type Take, totalOf } from '../core/reclaim.ts';
 import type { Priority } from '../core/request.ts';
-import { beyond, fitsIn, NO_ROOM, plus, ROOM_FIELDS, type Room, roomOf } from '../core/room.ts';
+import { beyond, fitsIn, NO_ROOM, plus, ROOM_FIELDS, type Room, roomOf, roomText } from '../core/room.ts';
 import type { GuestBook } from './guest-book.ts';
 import type { HostRoom } from './host-room.ts';
 import type { LeaseBook } from './lease-book.ts';
 import type { ManagedGuest } from './managed-guest.ts';
 import type { Reclaimer } from './reclaimer.ts';
-import { roomText, type Tenancy } from './tenancy.ts';
+import type { Tenancy } from './tenancy.ts';
 
 /** What a lease asks for, and for whom. */
 export interface Wish {

@@ -27,6 +27,9 @@ import { within } from './within.ts';
 /** How long to wait for a guest's agent to say what it sees. Its answer is for the record; work may start without it. */
 const SEE_TIMEOUT_MS = 1_000;
 
+/** Longest from a hook's word until the guest runs: one that pins all of a large memory first takes minutes. */
+export const START_MS_MAX = 600_000;
+
 export interface GrantsParts {
   readonly clock: Clock;
   readonly window: GuestWindow;
@@ -70,8 +73,7 @@ export class Grants {
       assertRepeat(known, hash);
       return this.#settled(known.lease.id, context);
     }
-    if (this.#closed)
-      throw new AllocatorError('DRAINING', 'The service is shutting down and takes no new work');
+    if (this.#closed) throw draining();
     const draft = this.#draft(request, hash);
     const { guest, record, short } = draft;
     if (request.validateOnly) return record.lease;
@@ -81,6 +83,48 @@ export class Grants {
     if (short !== undefined) scaling.askFor(record.lease, short);
     await this.#enter(guest, record, givers);
     return this.#settled(record.lease.id, context);
+  }
+
+  /**
+   * Hold room for a guest that is about to start: the lease begins when it runs. Touches nothing and asks the hypervisor nothing
+   * before it resolves.
+   */
+  async reserve(guest: ManagedGuest, request: AllocationRequest, lastsAsRun: boolean): Promise<Lease> {
+    const { admission, journal, scaling, recorder, clock } = this.#parts;
+    if (this.#closed) throw draining();
+    const nowMs = clock.nowMs();
+    const draft = admission.draft(guest, request, bodyHash(request), nowMs);
+    const { lease } = draft.record;
+    const expiresAtMs = nowMs + START_MS_MAX;
+    const record: LeaseRecord = {
+      ...draft.record,
+      lease: { ...lease, expiresAtMs, ...(lease.state === 'PREPARING' && { state: 'SCHEDULED' }) },
+      start: { isAwaited: true, lastsAsRun },
+    };
+    const givers = this.#take({ ...draft, record });
+    journal.put(record);
+    recorder?.request(record.lease);
+    if (draft.short !== undefined) scaling.askFor(record.lease, draft.short);
+    await this.#enter(guest, record, givers);
+    return record.lease;
+  }
+
+  /** The guest runs: what its definition asked for begins, or waits on for room. */
+  beginStarted(guest: ManagedGuest): void {
+    const { leases, journal, clock } = this.#parts;
+    if (guest.facts.state !== 'running' || guest.unread) return;
+    const awaited = leases.ofGuest(guest.record.id).filter(({ start }) => start?.isAwaited === true);
+    if (awaited.length > 0) guest.takeStart();
+    for (const record of awaited) {
+      const { ttlMs, state } = record.lease;
+      const startMs = clock.nowMs();
+      journal.owe({
+        ...record,
+        lease: { ...record.lease, startMs, expiresAtMs: startMs + ttlMs },
+        start: { isAwaited: false, lastsAsRun: record.start?.lastsAsRun === true },
+      });
+      if (state === 'SCHEDULED') this.begin(record.lease.id);
+    }
   }
 
   /** The lease of a new request. Who could have been served with more room is told of outside, also when it is refused. */
@@ -329,6 +373,10 @@ export class Grants {
     if (guest.record.mode !== 'enforce') return undefined;
     return within(SEE_TIMEOUT_MS, (signal) => this.#parts.window.see(guest.record.id, signal));
   }
+}
+
+function draining(): AllocatorError {
+  return new AllocatorError('DRAINING', 'The service is shutting down and takes no new work');
 }
 
 function assertRepeat({ lease, bodyHash }: LeaseRecord, hash: string): void {

@@ -152,7 +152,14 @@ export class GuestDesk {
     const guest = this.#parts.guests.find(facts.id);
     const leases = this.#parts.leases.ofGuest(facts.id).map(({ lease }) => lease.id);
     if (guest === undefined) return { facts, leases };
-    const { known: _, moving: __, startedByUs: ___, growthsMs = {}, ...adopted } = guest.record;
+    const {
+      known: _,
+      moving: __,
+      startedByUs: ___,
+      byDefinition: ____,
+      growthsMs = {},
+      ...adopted
+    } = guest.record;
     const { lastSample } = guest;
     const leads = leadTimes(growthsMs);
     return {

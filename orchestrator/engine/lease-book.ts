@@ -23,6 +23,16 @@ export interface LeaseRecord {
   readonly group?: string;
   /** What the guest had executed when the lease was in place. */
   readonly executedFrom?: InstructionReading;
+  /** Set when its guest's definition asked for it, at a start of the guest. */
+  readonly start?: StartTie;
+}
+
+/** How a lease hangs on a start of its guest. */
+export interface StartTie {
+  /** The guest does not run yet: the lease begins when it does. */
+  readonly isAwaited: boolean;
+  /** It is renewed while the guest runs, and its work is the run. */
+  readonly lastsAsRun: boolean;
 }
 
 const PREFIX = 'lease/';

@@ -24,6 +24,8 @@ export interface GuestRecord extends AdoptedGuest {
   readonly growthsMs?: GrowthTimes;
   /** We started it, or tried to: it is ours to shut down. Absent: it is not. */
   readonly startedByUs?: boolean;
+  /** Its definition asked to be managed: what that says at a start is the baseline of the run. Absent: an operator adopted it. */
+  readonly byDefinition?: boolean;
 }
 
 /** Entitlements remembered of a guest that never comes to rest: a balloon still travels to one of the last it was sent to. */
@@ -34,6 +36,8 @@ const BEFORE_MS = 10_000;
 const AFTERGLOW_MS = 1_500;
 /** Fewer quiet readings than these may all be late ones of the work before. */
 const QUIET_SAMPLES_MIN = 3;
+
+const NOTHING_USED: ResourceProfile = Object.fromEntries(PROFILE_FIELDS.map((field) => [field, 0]));
 
 const GUEST_PREFIX = 'guest/';
 
@@ -60,7 +64,7 @@ export class ManagedGuest {
   readonly astray = new Set<Actuated>();
   /** When the guest was seen to start: its balloon travels by itself for a while then. */
   startedAtMs = Number.NEGATIVE_INFINITY;
-  /** True while we start it. */
+  /** True while we start it, or a hook has said that it is being started. */
   starting = false;
   /** We start it no sooner, ms since epoch. */
   startNotBeforeMs = Number.NEGATIVE_INFINITY;
@@ -85,6 +89,17 @@ export class ManagedGuest {
   /** It runs, or is about to. */
   get usesRoom(): boolean {
     return this.facts.state === 'running' || this.starting;
+  }
+
+  /** It came up by its definition, and nothing was moved yet. Its sizes of now are its baseline where the definition says so. */
+  takeStart(): void {
+    const { byDefinition, baseline } = this.record;
+    const { entitlement, cpuLimited, capabilities } = this.facts;
+    // Its balloon travels to the definition's size by itself once the guest has a driver, from wherever it is read now.
+    if (capabilities.balloon) this.astray.add('memory');
+    if (byDefinition !== true) return;
+    const { memoryBytes } = baseline.entitlement;
+    this.record = { ...this.record, baseline: { entitlement: { ...entitlement, memoryBytes }, cpuLimited } };
   }
 
   /** Run changes of this guest one after another, in the order asked. */
@@ -189,9 +204,11 @@ export class ManagedGuest {
 
   /**
    * Median usage of each field over the last seconds: the guest's own share, before a request adds to it. Right after
-   * another lease there is no quiet stretch to measure, and what was measured before that lease is given again.
+   * another lease there is no quiet stretch to measure, and what was measured before that lease is given again. A guest that
+   * does not run uses nothing.
    */
   usageBefore(nowMs: number): ResourceProfile {
+    if (this.facts.state === 'shut-off') return NOTHING_USED;
     const sinceMs = Math.max(nowMs - BEFORE_MS, this.quietSinceMs + AFTERGLOW_MS);
     const profile: { -readonly [F in ProfileField]?: number } = { ...this.#before };
     for (const field of PROFILE_FIELDS) {

@@ -4,14 +4,14 @@ import { GRAIN, withHeadroom } from '../core/needs.ts';
 import type { Actuated, Clock } from '../core/ports.ts';
 import { type Entitlement, RESOURCE_OF } from '../core/profile.ts';
 import type { Reclaimable, Take } from '../core/reclaim.ts';
-import { beyond, ROOM_FIELDS, type Room, roomOf } from '../core/room.ts';
+import { beyond, ROOM_FIELDS, type Room, roomOf, roomText } from '../core/room.ts';
 import type { GuestSample } from '../core/sample.ts';
 import type { GuestBook } from './guest-book.ts';
 import { decided, decisionOf, type LeaseBook, type LeaseRecord } from './lease-book.ts';
 import type { LeaseJournal } from './lease-journal.ts';
 import type { ManagedGuest } from './managed-guest.ts';
 import type { EnginePolicy } from './policy.ts';
-import { roomText, type Tenancy } from './tenancy.ts';
+import type { Tenancy } from './tenancy.ts';
 
 /** Waiting for a host CPU longer than this share of its time, or stalled on memory as long, a guest is under pressure. */
 const PRESSURE_FRACTION = 0.1;

@@ -71,7 +71,7 @@ export class Reconciler {
     switch (event.kind) {
       case 'stopped':
       case 'removed':
-        await this.#onGone(guest);
+        await this.gone(guest);
         break;
       case 'tuned':
         if (!guest.busy && !guest.unread)
@@ -80,9 +80,11 @@ export class Reconciler {
       case 'started':
         guest.startedAtMs = this.#parts.clock.nowMs();
         await this.#refresh(guest);
+        this.#parts.grants.beginStarted(guest);
         break;
       default:
         await this.#refresh(guest);
+        this.#parts.grants.beginStarted(guest);
     }
   }
 
@@ -163,7 +165,7 @@ export class Reconciler {
       const found = await find();
       if (found === undefined || found.state !== 'running') {
         guest.unread = false;
-        await this.#onGone(guest);
+        await this.gone(guest);
         return;
       }
       const foreign = await recoverGuest(guest, found, actuators, pause);
@@ -187,19 +189,19 @@ export class Reconciler {
     const nowMs = clock.nowMs();
     const open = leases.ofGuest(guest.record.id);
     const result = await moves.reach(guest);
-    for (const { lease } of open) {
+    for (const { lease, start } of open) {
       if (lease.state === 'PREPARING') await grants.putInPlace(guest, lease.id, result);
       else if (lease.state === 'RELEASING')
         await endings.close(lease.id, 'RELEASED', lease.reason, { guest, result });
-      else if (nowMs >= lease.expiresAtMs)
+      else if (nowMs >= lease.expiresAtMs && start?.lastsAsRun !== true)
         endings.expire(lease.id, 'its time to live passed while the service was down');
     }
     await grants.promote(guest);
     await ledger.commit([guest.write()]);
   }
 
-  /** A stopped guest holds nothing; its live settings are gone with it. */
-  async #onGone(guest: ManagedGuest): Promise<void> {
+  /** A stopped guest holds nothing; its live settings are gone with it. Asks the hypervisor nothing. */
+  async gone(guest: ManagedGuest): Promise<void> {
     const { ledger, leases, groups, endings } = this.#parts;
     guest.facts = { ...guest.facts, state: 'shut-off' };
     guest.adjusted.clear();
@@ -208,7 +210,9 @@ export class Reconciler {
     for (const open of leases.ofGuest(guest.record.id)) {
       // One that waits for a group goes to whoever of it runs first.
       if (open.lease.state === 'QUEUED' && groups.groupOf(open) !== undefined) continue;
-      await endings.close(open.lease.id, 'RELEASED', 'the guest stopped');
+      // Word of the stop before comes late: this one belongs to the start that a hook has told of since.
+      if (open.start?.isAwaited && guest.starting) continue;
+      await endings.endGone(open.lease.id, 'the guest stopped');
     }
     guest.goneUntilMs = Number.NEGATIVE_INFINITY;
     const { intended: _, startedByUs: __, ...record } = guest.record;

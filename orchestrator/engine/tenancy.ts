@@ -2,8 +2,7 @@ import { capacityOf } from '../core/admit.ts';
 import type { TenantStatus } from '../core/engine.ts';
 import { AllocatorError } from '../core/errors.ts';
 import { dominantShare } from '../core/fair-share.ts';
-import { MIB, MILLICORES_PER_VCPU } from '../core/profile.ts';
-import { beyond, fitsIn, NO_ROOM, plus, type Room } from '../core/room.ts';
+import { beyond, fitsIn, NO_ROOM, plus, type Room, roomText } from '../core/room.ts';
 import { policyOf, type TenantPolicy } from '../core/tenant.ts';
 import type { HostRoom } from './host-room.ts';
 import type { LeaseBook } from './lease-book.ts';
@@ -103,9 +102,4 @@ export class Tenancy {
       };
     });
   }
-}
-
-/** A room in words. */
-export function roomText({ cpuMillicores, memoryBytes }: Room): string {
-  return `${cpuMillicores / MILLICORES_PER_VCPU} cores and ${Math.round(memoryBytes / MIB)} MiB`;
 }

@@ -271,7 +271,7 @@ function wirePredicted({ fields, durationS, reason, runs }: PredictedNeed): Wire
   return { fields: named, durationS, reason, runs: whole(runs) };
 }
 
-function wireParams(params: Params): Record<string, WireParam> {
+export function wireParams(params: Params): Record<string, WireParam> {
   const wire: Record<string, WireParam> = {};
   for (const name of Object.keys(params)) {
     const value = params[name];

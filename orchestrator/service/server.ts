@@ -2,6 +2,7 @@ import { chmodSync } from 'node:fs';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { AdminServiceService } from '../../proto/gen/foreshade/v1/admin.ts';
 import { AllocationServiceService } from '../../proto/gen/foreshade/v1/allocation.ts';
+import { HookServiceService } from '../../proto/gen/foreshade/v1/hook.ts';
 import { PlacementServiceService } from '../../proto/gen/foreshade/v1/placement.ts';
 import { ShadowServiceService } from '../../proto/gen/foreshade/v1/shadow.ts';
 import type { Config } from '../config.ts';
@@ -14,6 +15,7 @@ import { allocationHandlers } from './allocation.ts';
 import type { Caller } from './caller.ts';
 import { Contract } from './contract.ts';
 import { Health } from './health.ts';
+import { type HookParts, hookHandlers } from './hook.ts';
 import { type HttpServer, startHttp } from './http.ts';
 import type { ServiceLogger } from './logger.ts';
 import { Metrics } from './metrics.ts';
@@ -43,6 +45,8 @@ export interface ServiceParts {
   readonly logger: ServiceLogger;
   /** Absent: no record is kept, and questions about it are refused. */
   readonly shadow?: ShadowStore;
+  /** Absent: there is no hook to listen to. */
+  readonly hook?: HookParts;
 }
 
 /** The gRPC face of an engine, and the same in JSON over HTTP, with the operator's pages beside it. */
@@ -60,7 +64,7 @@ export class Service implements Door {
   #stopped: Promise<void> | undefined;
 
   private constructor(parts: ServiceParts) {
-    const { engine, hosts, config, version, shadow } = parts;
+    const { engine, hosts, config, version, shadow, hook } = parts;
     this.#parts = parts;
     this.metrics = new Metrics(engine, version, shadow);
     this.#server = new Server({
@@ -85,6 +89,9 @@ export class Service implements Door {
       ...addRoutes(this.#server, AdminServiceService, adminHandlers(engine, about, shadow, onDrain), this),
       ...addRoutes(this.#server, PlacementServiceService, placementHandlers(engine, hosts), this),
       ...addRoutes(this.#server, ShadowServiceService, shadowHandlers(engine, shadow, host.name), this),
+      ...(hook === undefined
+        ? []
+        : addRoutes(this.#server, HookServiceService, hookHandlers(hook, parts.logger), this)),
     ];
     addReflection(this.#server);
   }

@@ -9,6 +9,7 @@ import {
   Metadata,
   type ServiceError,
 } from '@grpc/grpc-js';
+import { readDefinition } from '../../libvirt-adapter/definition.ts';
 import { type Config, defaultConfig } from '../../orchestrator/config.ts';
 import { HostTable } from '../../orchestrator/core/host-table.ts';
 import type { ShadowStore } from '../../orchestrator/core/shadow.ts';
@@ -27,10 +28,12 @@ import {
   Status,
 } from '../../proto/gen/google/rpc/error.ts';
 import { EngineDouble } from './engine-double.ts';
+import { StartsDouble } from './starts-double.ts';
 
 /** A real service over an engine double, on a unix socket in a folder of its own. */
 export interface Fixture {
   readonly engine: EngineDouble;
+  readonly starts: StartsDouble;
   readonly service: Service;
   readonly config: Config;
   readonly folder: string;
@@ -58,6 +61,7 @@ export async function startFixture(
     },
   };
   const engine = new EngineDouble();
+  const starts = new StartsDouble();
   const faults: Fixture['faults'] = [];
   const logger = {
     info: () => {},
@@ -70,6 +74,7 @@ export async function startFixture(
     config,
     version: '9.9.9',
     logger,
+    hook: { starts, readDefinition, adopt: true },
     ...(shadowStore && { shadow: shadowStore }),
   });
   const address = `unix:${config.service.socket}`;
@@ -86,7 +91,7 @@ export async function startFixture(
     await service.stop();
     rmSync(folder, { recursive: true, force: true });
   };
-  return { engine, service, config, folder, faults, allocation, admin, placement, shadow, close };
+  return { engine, starts, service, config, folder, faults, allocation, admin, placement, shadow, close };
 }
 
 /** Call a unary method and wait for its answer. */

@@ -40,6 +40,7 @@ const COMMANDS = [
   'lease',
   'forecast',
   'shadow',
+  'hook',
   'config',
   'doctor',
 ];
