@@ -375,6 +375,32 @@ Examples:
 
 `
 
+exports[`dist/test/unit/cli.test.js > TAP > help > hook --help 1`] = `
+Usage: foreshade hook [options] [command]
+
+Let guests ask for room in their definitions: libvirt's hook on this host
+
+Options:
+  -h, --help           display help for command
+
+Commands:
+  install [options]    Put the hook and its settings where libvirt looks;
+                       settings that are there stay, unless an option says
+                       otherwise
+  status [options]     Say what stands where the hook belongs; 1 unless it is
+                       this version, and runnable
+  uninstall [options]  Take the hook and its settings away
+  help [command]       display help for command
+
+libvirt looks for hooks when it starts: after the first installation restart libvirtd (or virtqemud). Running guests go on.
+
+Examples:
+  $ foreshade hook install
+  $ foreshade hook install --policy require --wait 5000     no start without an answer
+  $ foreshade hook status
+
+`
+
 exports[`dist/test/unit/cli.test.js > TAP > help > lease --help 1`] = `
 Usage: foreshade lease [options] [command]
 
