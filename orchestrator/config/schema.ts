@@ -399,7 +399,7 @@ export const CONFIG_SCHEMA = z.strictObject({
         'A workload that keeps missing its forecast under the same parameters.',
       ),
     },
-    'What is done about a guest that does what it should not: record and log it (alert), or nothing (ignore).',
+    'What is done about a guest that does what it should not: record and log it (alert); also hold it to what its leases were promised while it lasts (cap); also end its leases, put its baseline back and leave it in shadow until its mode is set anew (quarantine); or nothing (ignore).',
   ),
   tenants: named(
     z

@@ -13,8 +13,13 @@ export const ANOMALY_KINDS = [
 ] as const;
 export type AnomalyKind = (typeof ANOMALY_KINDS)[number];
 
-/** What is done about a kind: recorded and logged, or nothing. */
-export const ANOMALY_ACTIONS = ['alert', 'ignore'] as const;
+/** What is done about a kind. All but the last are recorded and logged. */
+export const ANOMALY_ACTIONS = [
+  'alert', //      nothing more
+  'cap', //        while it lasts the guest is held to what its leases were promised
+  'quarantine', // its leases end, its baseline is put back, and it is left in shadow until an operator sets its mode
+  'ignore',
+] as const;
 export type AnomalyAction = (typeof ANOMALY_ACTIONS)[number];
 
 export type Severity = 'info' | 'warning' | 'critical';

@@ -41,6 +41,8 @@ export interface AnomaliesParts {
   readonly leases: LeaseBook;
   readonly journal: LeaseJournal;
   readonly policy: Pick<EnginePolicy, 'anomaly'>;
+  /** Told of each anomaly that is raised, once. */
+  readonly onRaised: (anomaly: Anomaly) => void;
 }
 
 /** What guests did that they should not: told from samples and from finished work, recorded and logged once each. */
@@ -145,6 +147,17 @@ export class Anomalies {
     }
   }
 
+  /** Guests that are to be held to their promises for what lasts, and why. */
+  capped(): ReadonlyMap<GuestId, string> {
+    const { policy } = this.#parts;
+    const capped = new Map<GuestId, string>();
+    for (const key of this.#lasting.values()) {
+      const { kind, guest } = (this.#records.get(key) as AnomalyRecord).anomaly;
+      if (policy.anomaly[kind] === 'cap') capped.set(guest, kind);
+    }
+    return capped;
+  }
+
   #hasEnded(leaseId: string): boolean {
     const { leases } = this.#parts;
     return !leases.has(leaseId) || hasEnded(leases.get(leaseId).lease.state);
@@ -172,6 +185,7 @@ export class Anomalies {
     this.#raised[kind] = (this.#raised[kind] ?? 0) + 1;
     this.#put(key, { anomaly, cause });
     log.warn({ guest: guestName, leaseId, anomaly: kind, severity, reason, startMs, ...evidence }, 'anomaly');
+    this.#parts.onRaised(anomaly);
   }
 
   #clear(cause: string): void {

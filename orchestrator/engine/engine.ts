@@ -57,6 +57,7 @@ import { Reconciler } from './reconcile.ts';
 import { Recorder, type Shadow } from './recorder.ts';
 import { Renewals } from './renewals.ts';
 import { Residual } from './residual.ts';
+import { Restraints } from './restraints.ts';
 import { Scaling } from './scaling.ts';
 import { Settling } from './settling.ts';
 import { StandingCapacity } from './standing-capacity.ts';
@@ -113,6 +114,7 @@ export class Engine implements AllocationEngine {
   readonly #scaling: Scaling;
   readonly #residual: Residual;
   readonly #anomalies: Anomalies;
+  readonly #restraints: Restraints;
   readonly #neighbours: Neighbours;
   readonly #reconciler: Reconciler;
   readonly #desk: GuestDesk;
@@ -179,7 +181,10 @@ export class Engine implements AllocationEngine {
       reclaimer,
       settling: this.#settling,
     };
-    const anomalies = new Anomalies({ ...shared, policy });
+    const onRaised = (anomaly: Anomaly): void => {
+      if (policy.anomaly[anomaly.kind] === 'quarantine') this.#restraints.quarantine(anomaly);
+    };
+    const anomalies = new Anomalies({ ...shared, policy, onRaised });
     const onEnded = () => {
       if (parts.hypervisor.available) this.#grants.serveQueue();
     };
@@ -204,10 +209,11 @@ export class Engine implements AllocationEngine {
     this.#scaling = scaling;
     this.#residual = new Residual({ ...shared, policy });
     this.#anomalies = anomalies;
-    this.#neighbours = new Neighbours({ ...shared, policy });
     this.#reconciler = new Reconciler({ ...shared, grants, endings });
     this.#recorder = recorder;
     this.#desk = new GuestDesk({ ...shared, grants, endings });
+    this.#restraints = new Restraints({ ...shared, endings, desk: this.#desk });
+    this.#neighbours = new Neighbours({ ...shared, restraints: this.#restraints, policy });
     this.#newcomers = new Newcomers({ ...shared, pasts: this.#pasts });
     const isDraining = (): boolean => this.#draining;
     this.#agent = parts.hosts && new HostAgent({ ...shared, hosts: parts.hosts, name: hostName, isDraining });
@@ -273,6 +279,7 @@ export class Engine implements AllocationEngine {
     this.#background.keep(this.#reconciler.census());
     this.#neighbours.tend();
     this.#anomalies.tend();
+    this.#restraints.tend(this.#anomalies.capped());
     if (!this.#draining) this.#scaling.tend();
     this.#grants.serveQueue();
     if (this.#agent !== undefined) this.#background.keep(this.#agent.tend());

@@ -111,8 +111,8 @@ export class HostRoom {
     const own = guest.target(this.#leases.admitted(guest.record.id));
     const free = beyond(this.capacity(), plus(this.committed(), kept));
     return {
-      cpuMillicores: own.cpuMillicores + (guest.heldBack ? 0 : free.cpuMillicores),
-      memoryBytes: own.memoryBytes + free.memoryBytes,
+      cpuMillicores: own.cpuMillicores + (guest.heldBack || guest.capped ? 0 : free.cpuMillicores),
+      memoryBytes: own.memoryBytes + (guest.capped ? 0 : free.memoryBytes),
     };
   }
 

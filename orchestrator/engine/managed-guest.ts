@@ -72,6 +72,8 @@ export class ManagedGuest {
   goneUntilMs = Number.NEGATIVE_INFINITY;
   /** True while others wait for the CPUs it bursts on: it grows no further. */
   heldBack = false;
+  /** True while it does what it should not: it grows no further. */
+  capped = false;
   /** When the last lease was given back. */
   quietSinceMs = Number.NEGATIVE_INFINITY;
   #before: ResourceProfile = {};

@@ -87,6 +87,76 @@ t.test('an anomaly outlives the process, as one', async (t) => {
   t.strictSame(told(world), ['stuck hung*']);
 });
 
+t.test('a capped guest is held to its promise while the anomaly lasts, also after a restart', async (t) => {
+  const world = await World.create(
+    [guest('spinning', { demand: (ms) => ({ cpuMillicores: ms < 13 * MINUTE_MS ? 4000 : 10 }) })],
+    { anomaly: { ...POLICY.anomaly, runaway: 'cap' } },
+  );
+  const { id } = await world.during(world.allocate({ guest: 'spinning', cpu: 500, mem: 128, ttlMs: TTL_MS }));
+  const promised = world.engine.getLease(id).granted?.cpuMillicores ?? 0;
+  const held = async (): Promise<number> =>
+    (await world.engine.getGuest('spinning')).facts.entitlement.cpuMillicores;
+  await world.pass(MINUTE_MS);
+  t.ok((await held()) > 2 * promised, 'before it is told it grows with its demand');
+  await world.pass(5 * MINUTE_MS);
+  t.strictSame(told(world), ['runaway spinning']);
+  t.equal(await held(), promised, 'then it is brought back');
+  t.match(
+    world.engine.explain(id).filter(({ rule }) => rule === 'cap'),
+    [{ action: 'adjust', outcome: 'in force' }],
+  );
+  await world.restart('power');
+  await world.pass(2 * MINUTE_MS);
+  t.equal(await held(), promised, 'and grows no further');
+  await world.pass(7 * MINUTE_MS);
+  t.ok(told(world).includes('runaway spinning*'), 'over when its demand is');
+});
+
+t.test('a guest that leaks keeps the memory it has, and gets no more', async (t) => {
+  const world = await World.create(
+    [guest('leaky', { demand: (ms) => ({ cpuMillicores: 300, memoryKib: 100 * 1024 + ms / 4 }) })],
+    { anomaly: { ...POLICY.anomaly, leak: 'cap' } },
+  );
+  await world.during(world.allocate({ guest: 'leaky', cpu: 300, mem: 128, ttlMs: TTL_MS }));
+  const held = async (): Promise<number> =>
+    (await world.engine.getGuest('leaky')).facts.entitlement.memoryBytes;
+  await world.pass(11 * MINUTE_MS);
+  t.strictSame(told(world), ['leak leaky']);
+  const then = await held();
+  await world.pass(4 * MINUTE_MS);
+  t.equal(await held(), then);
+});
+
+t.test(
+  'a quarantined guest has its baseline, no lease, and nothing new until an operator says so',
+  async (t) => {
+    const world = await World.create([guest('spinning', { demand: () => ({ cpuMillicores: 4000 }) })], {
+      anomaly: { ...POLICY.anomaly, runaway: 'quarantine' },
+    });
+    const baseline = (await world.engine.getGuest('spinning')).facts.entitlement;
+    const { id } = await world.during(
+      world.allocate({ guest: 'spinning', cpu: 500, mem: 128, ttlMs: TTL_MS }),
+    );
+    await world.pass(5 * MINUTE_MS);
+    t.match(world.engine.getLease(id), { state: 'RELEASED', reason: /quarantined: runaway/ });
+    t.match(await world.engine.getGuest('spinning'), {
+      adopted: { mode: 'shadow' },
+      facts: { entitlement: baseline },
+      leases: [],
+    });
+    await world.during(world.allocate({ guest: 'spinning', cpu: 2000, mem: 128, s: 3600, ttlMs: TTL_MS }));
+    await world.restart('power');
+    await world.pass(MINUTE_MS);
+    t.match((await world.engine.getGuest('spinning')).facts.entitlement, baseline, 'also after a restart');
+    await world.during(world.engine.setMode('spinning', 'enforce'));
+    await world.pass(2000);
+    t.ok(
+      (await world.engine.getGuest('spinning')).facts.entitlement.cpuMillicores > baseline.cpuMillicores,
+      'back in enforce its lease is served',
+    );
+  },
+);
+
 t.test('a kind that is ignored is not told', async (t) => {
   const world = await World.create([guest('hung')], { anomaly: { ...POLICY.anomaly, stuck: 'ignore' } });
   await world.during(world.allocate({ guest: 'hung', cpu: 500, mem: 128, ttlMs: TTL_MS }));
