@@ -15,6 +15,7 @@ const MODULES = {
   anomaly: { entry: 'assembly/anomaly/index.ts', memoryMiB: 16 },
   lstm: { entry: 'assembly/lstm/index.ts', memoryMiB: 16 },
   training: { entry: 'assembly/training/index.ts', memoryMiB: 16 },
+  effect: { entry: 'assembly/effect/index.ts', memoryMiB: 1 },
   series: { entry: 'assembly/series/index.ts', memoryMiB: 16 },
 };
 const TARGETS = { debug: '.debug.wasm', release: '.wasm' };

@@ -208,6 +208,7 @@ export async function liveForecaster(
   const { CourseForecaster } = await import('./forecast/course-forecaster.ts');
   const { GuestCourses } = await import('./forecast/guest-courses.ts');
   const { ParametricForecaster } = await import('./forecast/parametric-forecaster.ts');
+  const { EffectKernels } = await import('./wasm/effect.ts');
   const { SeriesKernels } = await import('./wasm/series.ts');
   const { ServedModel } = await import('./served-model.ts');
   const kernels = await SeriesKernels.load();
@@ -232,7 +233,7 @@ export async function liveForecaster(
       onRefused: (cause) => logger.warn({ err: cause }, 'the model stays as it is'),
     }),
   );
-  return new CourseForecaster(await ParametricForecaster.create(), courses);
+  return new CourseForecaster(await ParametricForecaster.create(), courses, await EffectKernels.load());
 }
 
 /** The record of samples, as the configuration keeps it. @throws {ShadowError} as `DiskShadowStore.open` */

@@ -9,16 +9,19 @@ import {
 } from '../core/forecast.ts';
 import type { GuestId } from '../core/guest.ts';
 import type { Forecaster } from '../core/ports.ts';
-import { PROFILE_FIELDS, type ProfileField, type ResourceProfile } from '../core/profile.ts';
+import { PROFILE_FIELDS, type ResourceProfile } from '../core/profile.ts';
 import type { GuestSample } from '../core/sample.ts';
-import { addEffect, addIndependent, type Effect, meanShareAt } from './effect.ts';
+import type { EffectKernels } from '../wasm/effect.ts';
+import { type Effect, EffectSum } from './effect.ts';
 import { BINS_MIN, type GuestCourses } from './guest-courses.ts';
 import { LifeShapes } from './life-shapes.ts';
-import { keyOf } from './parametric-forecaster.ts';
+import { keyOf, type RequestForecaster, type RequestQuery } from './parametric-forecaster.ts';
 import { readingsOf } from './readings.ts';
 
 const MEDIAN = QUANTILE_LEVELS.indexOf(0.5);
 const INSTRUCTIONS = PROFILE_FIELDS.indexOf('instructionsPerS');
+/** Run time of no request. Shared, and so never changed. */
+const ENDLESS = new Float64Array(LEVELS).fill(Number.NaN);
 const BIN_TEXT = { short: '1 s', long: '5 min' } as const;
 
 /**
@@ -26,14 +29,17 @@ const BIN_TEXT = { short: '1 s', long: '5 min' } as const;
  * young the other forecaster answers for it, and the reason says so.
  */
 export class CourseForecaster implements Forecaster {
-  readonly #requests: Forecaster;
+  readonly #requests: RequestForecaster;
   readonly #courses: GuestCourses;
+  readonly #sum: EffectSum;
   readonly #shapes = new LifeShapes();
   readonly #readings = new Float64Array(FIELDS);
 
-  constructor(requests: Forecaster, courses: GuestCourses) {
+  /** @param effects kernels; they are its own from here on */
+  constructor(requests: RequestForecaster, courses: GuestCourses, effects: EffectKernels) {
     this.#requests = requests;
     this.#courses = courses;
+    this.#sum = new EffectSum(effects);
   }
 
   observe(sample: GuestSample): void {
@@ -63,9 +69,8 @@ export class CourseForecaster implements Forecaster {
       return { ...cheaper, reason: `${this.#whyNone(query)}; ${cheaper.reason}` };
     }
     const { bins, ...found } = course;
-    const reason = `its own course: ${bins.toLocaleString('en-US')} bins of ${BIN_TEXT[track]}`;
-    const duration = new Float64Array(LEVELS).fill(Number.NaN);
-    return { guest, axis: 'seconds', track, ...found, duration, reason, runs: 0 };
+    const reason = `its own course: ${inThousands(bins)} bins of ${BIN_TEXT[track]}`;
+    return { guest, axis: 'seconds', track, ...found, duration: ENDLESS, reason, runs: 0 };
   }
 
   learn(outcome: Outcome): void {
@@ -86,46 +91,76 @@ export class CourseForecaster implements Forecaster {
   #combined(query: ForecastQuery, running: readonly RunningRequest[]): Forecast {
     const own = this.#ownCourse(query);
     const { originMs, workload, before = {} } = query;
-    const onRequest: ForecastQuery = { ...query, track: 'short' };
     const effects = running.map((run) => {
-      const forecast = this.#requests.forecast({ ...onRequest, workload: run.workload, before: run.before });
       const ageS = Math.max(0, (originMs - run.startedAtMs) / 1000);
-      return this.#effect(run.workload, forecast, run.before, ageS);
+      return this.#effect({ ...query, workload: run.workload, before: run.before }, ageS);
     });
     const knots = own.knots.length;
-    const values = own.values.slice();
+    const sum = this.#sum.begin(own.knots, own.values);
     const [first] = running;
-    if (first !== undefined) takeOff(values, knots, effects, first.before);
     const others = first === undefined ? '' : `; with ${running.length} running`;
+    if (first !== undefined) this.#takeOff(sum, knots, effects, first.before);
     if (workload === undefined) {
-      for (const effect of effects) addEffect(values, own.knots, effect);
+      for (const effect of effects) this.#add(effect);
+      const { values } = this.#sum.read();
       return { ...own, values, peak: largestOf(values, knots), reason: `${own.reason}${others}` };
     }
-    const asked = this.#requests.forecast(onRequest);
-    readFromNothing(values, knots, asked.peak);
-    const together = largestOf(values, knots);
-    effects.push(this.#effect(workload, asked, before, 0));
+    const asked = this.#requests.need({ ...query, workload });
+    const { dependence, runs } = asked;
+    readFromNothing(sum, knots, asked.peak);
+    let together = first && largestOf(sum, knots);
     for (const effect of effects) {
-      addEffect(values, own.knots, effect);
-      addAll(together, effect.largest);
+      this.#add(effect);
+      together = together && this.#sum.addLargest(together);
     }
-    const peak = first === undefined ? asked.peak : together;
-    const reason = `${asked.reason}; over ${own.reason}${others}`;
-    const { duration, dependence, runs } = asked;
-    return { ...own, values, peak, duration, dependence, runs, reason };
+    const shares = this.#shapes.sharesOf(keyOf(workload.tenant, workload.name));
+    this.#add({ peak: asked.peak, duration: asked.duration, before, shares, ageS: 0 });
+    const { peak, duration, values } = this.#sum.read();
+    return {
+      guest: own.guest,
+      axis: own.axis,
+      track: own.track,
+      originMs: own.originMs,
+      knots: own.knots,
+      values,
+      peak: together ? this.#sum.addLargest(together) : peak,
+      duration,
+      dependence,
+      reason: `${asked.reason}; over ${own.reason}${others}`,
+      runs,
+    };
   }
 
-  #effect(
-    { tenant, name }: RunningRequest['workload'],
-    { peak, duration }: Forecast,
-    before: ResourceProfile,
-    ageS: number,
-  ): Effect {
-    const largest = peak.map((level, i) =>
-      Math.max(0, level - (before[PROFILE_FIELDS[Math.floor(i / LEVELS)] as ProfileField] ?? 0)),
-    );
-    const shares = (field: number) => this.#shapes.sharesOf(keyOf(tenant, name), field);
-    return { largest, duration, shares, ageS };
+  #add(effect: Effect): void {
+    this.#sum.aim(effect);
+    this.#sum.add(effect.ageS);
+  }
+
+  /** What a request that runs will add. */
+  #effect(query: RequestQuery & { readonly before: ResourceProfile }, ageS: number): Effect {
+    const { workload, before } = query;
+    const { peak, duration } = this.#requests.need(query);
+    const shares = this.#shapes.sharesOf(keyOf(workload.tenant, workload.name));
+    return { peak: peak.slice(), duration: duration.slice(), before, shares, ageS };
+  }
+
+  /** Take off a course what running requests are taken to use of it now. @param before usage before the first of them */
+  #takeOff(values: Float64Array, knots: number, effects: readonly Effect[], before: ResourceProfile): void {
+    const used = new Float64Array(FIELDS);
+    for (const effect of effects) {
+      this.#sum.aim(effect);
+      for (let f = 0; f < FIELDS; f += 1) {
+        const median = this.#sum.medianOf(f);
+        if (!Number.isNaN(median))
+          used[f] = (used[f] as number) + median * this.#sum.meanShare(f, effect.ageS, 0);
+      }
+    }
+    for (const [f, field] of PROFILE_FIELDS.entries()) {
+      const row = values.subarray(f * knots * LEVELS, (f + 1) * knots * LEVELS);
+      const above = (row[MEDIAN] as number) - (before[field] ?? 0);
+      const off = Math.max(0, Math.min(used[f] as number, above));
+      for (let i = 0; i < row.length; i += 1) row[i] = Math.max(0, (row[i] as number) - off);
+    }
   }
 
   #whyNone({ guest, track }: ForecastQuery): string {
@@ -136,24 +171,9 @@ export class CourseForecaster implements Forecaster {
   }
 }
 
-/** Take off a course what running requests are taken to use of it now. @param before usage before the first of them */
-function takeOff(
-  values: Float64Array,
-  knots: number,
-  effects: readonly Effect[],
-  before: ResourceProfile,
-): void {
-  for (const [f, field] of PROFILE_FIELDS.entries()) {
-    const row = values.subarray(f * knots * LEVELS, (f + 1) * knots * LEVELS);
-    const above = (row[MEDIAN] as number) - (before[field] ?? 0);
-    let used = 0;
-    for (const effect of effects) {
-      const median = effect.largest[f * LEVELS + MEDIAN] as number;
-      if (!Number.isNaN(median)) used += median * meanShareAt(effect, f, 0);
-    }
-    const off = Math.max(0, Math.min(used, above));
-    for (let i = 0; i < row.length; i += 1) row[i] = Math.max(0, (row[i] as number) - off);
-  }
+/** A count with commas, as `toLocaleString` writes it, in a hundredth of its time. */
+function inThousands(count: number): string {
+  return String(count).replace(/\B(?=(?:\d{3})+$)/g, ',');
 }
 
 /** A field that was never read on the guest is taken to be unused where the request is known to use it. */
@@ -162,12 +182,6 @@ function readFromNothing(values: Float64Array, knots: number, peak: Float64Array
     const row = values.subarray(f * knots * LEVELS, (f + 1) * knots * LEVELS);
     if (Number.isNaN(row[0]) && !Number.isNaN(peak[f * LEVELS])) row.fill(0);
   }
-}
-
-/** Add an effect's largest use to quantiles of usage, f64[FIELDS, LEVELS], in place. */
-function addAll(peak: Float64Array, largest: Float64Array): void {
-  for (let at = 0; at < peak.length; at += LEVELS)
-    addIndependent(peak.subarray(at, at + LEVELS), largest.subarray(at, at + LEVELS));
 }
 
 /** Level by level, the largest of the knots: f64[FIELDS, LEVELS]. */

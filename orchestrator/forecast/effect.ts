@@ -1,132 +1,96 @@
 import { FIELDS, LEVELS, QUANTILE_LEVELS } from '../core/forecast.ts';
-import { PHASES } from './life-shapes.ts';
-
-/** Share of its largest use that a run takes, where no run taught more: peaks are brief. */
-const SHARE_UNTAUGHT = 0.9;
-const MEDIAN = QUANTILE_LEVELS.indexOf(0.5);
+import { PROFILE_FIELDS, type ProfileField, type ResourceProfile } from '../core/profile.ts';
+import type { EffectKernels } from '../wasm/effect.ts';
 
 /** What one request adds to its guest while it runs. */
 export interface Effect {
-  /** f64[FIELDS, LEVELS], quantiles of the largest use; NaN: not known, and so nothing. */
-  readonly largest: Float64Array;
+  /** f64[FIELDS, LEVELS], quantiles of the largest usage while it runs; NaN: not known, and so nothing is added. */
+  readonly peak: Float64Array;
   /** f64[LEVELS], quantiles of the run time, s; NaN: not known, and so without end. */
   readonly duration: Float64Array;
-  /** Shares of the largest use by field, f64[PHASES] each; undefined: not known. */
-  readonly shares: (field: number) => Float64Array | undefined;
-  /** How long it runs already, s. */
+  /** The guest's usage just before it, over which the peak is. */
+  readonly before: ResourceProfile;
+  /** f64[FIELDS, PHASES], shares of the largest use; a field whose first is NaN, or all of them where it is absent: not known. */
+  readonly shares: Float64Array | undefined;
+  /** How long it runs already, s; not negative. */
   readonly ageS: number;
 }
 
-/** Probability that each quantile stands for: what is nearer to it than to its neighbours. */
-const WEIGHTS: readonly number[] = QUANTILE_LEVELS.map((level, l) => {
-  const from = l === 0 ? 0 : (level + (QUANTILE_LEVELS[l - 1] as number)) / 2;
-  const to = l === LEVELS - 1 ? 1 : (level + (QUANTILE_LEVELS[l + 1] as number)) / 2;
-  return to - from;
-});
-
-/** Share of the largest use at a moment of a run, read between the middles of its phases. @param moment of its life, in [0, 1) */
-function shareOf(taught: Float64Array | undefined, moment: number): number {
-  if (taught === undefined) return SHARE_UNTAUGHT;
-  const at = Math.min(PHASES - 1, Math.max(0, moment * PHASES - 0.5));
-  const before = Math.floor(at);
-  const [from, to] = [taught[before] as number, taught[Math.min(before + 1, PHASES - 1)] as number];
-  return from + (to - from) * (at - before);
+/** A sum as it was copied out. */
+export interface Summed {
+  /** f64[FIELDS, LEVELS] */
+  readonly peak: Float64Array;
+  /** f64[LEVELS], of the request that was aimed at last. */
+  readonly duration: Float64Array;
+  /** f64[FIELDS, knots, LEVELS] */
+  readonly values: Float64Array;
 }
 
-/** Shares a request may take at one moment, increasing, and the probability of each. One by run time: f64[LEVELS] each. */
-interface Shares {
-  readonly share: Float64Array;
-  readonly probability: Float64Array;
-}
+const MEDIAN = QUANTILE_LEVELS.indexOf(0.5);
+const PEAK_END = FIELDS * LEVELS;
+const DURATION_END = PEAK_END + LEVELS;
 
-const found: Shares = { share: new Float64Array(LEVELS), probability: new Float64Array(LEVELS) };
+/** Quantiles of a guest's use to which requests are added, one after the other. One sum at a time, for the kernels hold it. */
+export class EffectSum {
+  readonly #kernels: EffectKernels;
+  #knots = 0;
 
-/**
- * Shares of its largest use that a request may take in so many seconds: by each run time that it has not outlasted, 0 once that is
- * over. One that outlasted all that was foreseen of it is taken to go on as it is. Overwritten by the next call.
- */
-export function sharesAt({ duration, shares, ageS }: Effect, field: number, aheadS: number): Shares {
-  const { share, probability } = found;
-  const taught = shares(field);
-  const isOpen = !((duration[LEVELS - 1] as number) > ageS);
-  let left = 0;
-  for (let l = 0; l < LEVELS; l += 1)
-    if (isOpen || (duration[l] as number) > ageS) left += WEIGHTS[l] as number;
-  for (let l = 0; l < LEVELS; l += 1) {
-    const lastsS = duration[l] as number;
-    const moment = isOpen ? 1 : (ageS + aheadS) / lastsS;
-    const value = isOpen || moment < 1 ? shareOf(taught, moment) : 0;
-    const chance = isOpen || lastsS > ageS ? (WEIGHTS[l] as number) / left : 0;
-    let place = l;
-    for (; place > 0 && (share[place - 1] as number) > value; place -= 1) {
-      share[place] = share[place - 1] as number;
-      probability[place] = probability[place - 1] as number;
-    }
-    share[place] = value;
-    probability[place] = chance;
+  constructor(kernels: EffectKernels) {
+    this.#kernels = kernels;
   }
-  return found;
-}
 
-/** The mean of `sharesAt`. */
-export function meanShareAt(effect: Effect, field: number, aheadS: number): number {
-  const { share, probability } = sharesAt(effect, field, aheadS);
-  return share.reduce((sum, one, l) => sum + one * (probability[l] as number), 0);
-}
-
-const use = new Float64Array(LEVELS);
-const spread = new Float64Array(LEVELS);
-
-/**
- * Add an effect to the quantiles of a guest's use at each knot. How large it is, how long it lasts and the guest's own use are taken
- * to be independent.
- * @param values f64[FIELDS, knots, LEVELS], changed in place; NaN stays
- */
-export function addEffect(values: Float64Array, knotsS: readonly number[], effect: Effect): void {
-  for (let f = 0; f < FIELDS; f += 1) {
-    const largest = effect.largest.subarray(f * LEVELS, (f + 1) * LEVELS);
-    const median = largest[MEDIAN] as number;
-    if (Number.isNaN(median)) continue;
-    for (const [k, aheadS] of knotsS.entries()) {
-      const { share, probability } = sharesAt(effect, f, aheadS);
-      let at = 0;
-      let reached = probability[0] as number;
-      for (let l = 0; l < LEVELS; l += 1) {
-        while (at < LEVELS - 1 && reached < (QUANTILE_LEVELS[l] as number)) {
-          at += 1;
-          reached += probability[at] as number;
-        }
-        use[l] = median * (share[at] as number);
-        // How far off the size is counts as far as it is used: not at all where the request is over.
-        spread[l] = ((largest[l] as number) - median) * (share[at] as number);
-      }
-      addDeviations(use, spread);
-      const row = (f * knotsS.length + k) * LEVELS;
-      addIndependent(values.subarray(row, row + LEVELS), use);
-    }
+  /**
+   * Begin with what the guest uses by itself.
+   * @param values f64[FIELDS, knots, LEVELS]; NaN: a field that was never read
+   * @returns the values as they stand: a view, which may be written to until the next begin
+   */
+  begin(knotsS: readonly number[], values: Float64Array): Float64Array {
+    const { knots, values: sum } = this.#kernels;
+    this.#knots = knotsS.length;
+    for (let k = 0; k < knotsS.length; k += 1) knots[k] = knotsS[k] as number;
+    sum.set(values);
+    return sum.subarray(0, values.length);
   }
-}
 
-/**
- * Add independent quantiles to a row of quantiles, in place: medians add, and deviations from them as the root of their squares,
- * which is exact where one of the two is certain, and for normal laws.
- */
-export function addIndependent(row: Float64Array, added: Float64Array): void {
-  const median = added[MEDIAN] as number;
-  if (Number.isNaN(median)) return;
-  for (let l = 0; l < LEVELS; l += 1) spread[l] = (added[l] as number) - median;
-  addDeviations(row, spread);
-  for (let l = 0; l < LEVELS; l += 1) row[l] = Math.max(0, (row[l] as number) + median);
-}
+  /** Make a request the one that the calls below speak of. */
+  aim({ peak, duration, before, shares }: Effect): void {
+    const kernels = this.#kernels;
+    kernels.peak.set(peak);
+    kernels.duration.set(duration);
+    for (let f = 0; f < FIELDS; f += 1) kernels.before[f] = before[PROFILE_FIELDS[f] as ProfileField] ?? 0;
+    if (shares === undefined) kernels.shares.fill(Number.NaN);
+    else kernels.shares.set(shares);
+    kernels.call.takeLargest();
+  }
 
-/** @param deviations of the other from its own median */
-function addDeviations(row: Float64Array, deviations: Float64Array): void {
-  const median = row[MEDIAN] as number;
-  for (let l = 0; l < LEVELS; l += 1) {
-    const [own, other] = [(row[l] as number) - median, deviations[l] as number];
-    const away = Math.sqrt(own * own + other * other);
-    row[l] = median + (l < MEDIAN ? -away : away);
-    // A level below the median may come out under a lower one.
-    if (l > 0) row[l] = Math.max(row[l] as number, row[l - 1] as number);
+  /** Add the request over its life. */
+  add(ageS: number): void {
+    this.#kernels.call.addEffect(this.#knots, ageS);
+  }
+
+  /** Mean share of its largest use that the request takes of a field so many seconds from now. */
+  meanShare(field: number, ageS: number, aheadS: number): number {
+    return this.#kernels.call.meanShare(field, ageS, aheadS);
+  }
+
+  /** Median of the most that the request adds to a field; NaN: not known. */
+  medianOf(field: number): number {
+    return this.#kernels.largest[field * LEVELS + MEDIAN] as number;
+  }
+
+  /** Add to a guest's largest usage the whole of what the request uses at most. @returns the sum, f64[FIELDS, LEVELS] */
+  addLargest(own: Float64Array): Float64Array {
+    this.#kernels.peak.set(own);
+    this.#kernels.call.addLargest();
+    return this.#kernels.peak.slice();
+  }
+
+  /** What came of it; `peak` is that of the request aimed at last. */
+  read(): Summed {
+    // One copy, for each has its price.
+    const answer = this.#kernels.answer.slice(0, DURATION_END + FIELDS * this.#knots * LEVELS);
+    const peak = answer.subarray(0, PEAK_END);
+    const duration = answer.subarray(PEAK_END, DURATION_END);
+    return { peak, duration, values: answer.subarray(DURATION_END) };
   }
 }

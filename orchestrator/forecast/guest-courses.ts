@@ -1,6 +1,5 @@
 import { FIELDS, type Forecast, LEVELS, QUANTILE_LEVELS, type Track } from '../core/forecast.ts';
 import type { GuestId } from '../core/guest.ts';
-import { PROFILE_FIELDS } from '../core/profile.ts';
 import type { GuestSample } from '../core/sample.ts';
 import type { SeriesKernels } from '../wasm/series.ts';
 import { type CourseRecord, decodeCourse, encodeCourse } from './course-record.ts';
@@ -12,6 +11,8 @@ import { readingsOf } from './readings.ts';
 const GUESTS_MAX = 1024;
 /** Bins of a track before it answers: as many as an expert needs behind it before it is held against an outcome. */
 export const BINS_MIN = 8;
+/** Forecasts kept: a guest is asked of several times a second or not at all; 12 KiB each. */
+const FORESEEN_MAX = 128;
 /** Pieces of one guest's work that may wait; more is done at once. A gap of a day causes some 130. */
 const DUE_MAX = 256;
 /** Pieces done in one go, a full sample's mostly, and bins in a piece: no call waits longer than a few ms. */
@@ -79,6 +80,8 @@ export class GuestCourses {
   readonly #pages: Readonly<Record<Track, { readonly slot: number; readonly state: Uint8Array }>>;
   readonly #steps: Readonly<Record<Track, readonly number[]>>;
   readonly #readings = new Float64Array(FIELDS);
+  /** What was foreseen of the tracks that were asked of last, until their next bin or fit. */
+  readonly #foreseen = new Map<GuestTrack, CourseForecast>();
   /** Guests with work, in the order it came. */
   readonly #waiting = new Set<Course>();
 
@@ -114,31 +117,44 @@ export class GuestCourses {
 
   /** Bins that the field with the most has taken. */
   bins(guest: GuestId, track: Track): number {
-    const course = this.#courses.get(guest);
-    if (course === undefined) return 0;
-    return Math.max(...PROFILE_FIELDS.map((_, f) => course[track].grid.bins(f)));
+    const grid = this.#courses.get(guest)?.[track].grid;
+    let most = 0;
+    for (let f = 0; f < FIELDS; f += 1) most = Math.max(most, grid?.bins(f) ?? 0);
+    return most;
   }
 
   /**
    * What a guest's course foresees from its newest bin on; undefined before BINS_MIN bins, or when the newest is too long ago.
    * The peak is, level by level, the largest of the knots: the highest level of usage at one of them, which is at most that of
-   * the highest usage between them.
+   * the highest usage between them. It is kept until the next bin: the same arrays are given again, and must not be changed.
    */
   forecast(guest: GuestId, track: Track, nowMs: number): CourseForecast | undefined {
     const course = this.#courses.get(guest);
-    const bins = this.bins(guest, track);
-    if (course === undefined || bins < BINS_MIN) return undefined;
+    if (course === undefined || this.bins(guest, track) < BINS_MIN) return undefined;
     const { stepMs, staleBins } = TRACKS[track];
     const { grid } = course[track];
     if (nowMs - grid.endMs > staleBins * stepMs) return undefined;
     this.#catchUp(course);
+    const own = course[track];
+    const foreseen = this.#foreseen.get(own) ?? this.#foresee(own, track);
+    this.#foreseen.delete(own);
+    this.#foreseen.set(own, foreseen);
+    const [oldest] = this.#foreseen.keys();
+    if (this.#foreseen.size > FORESEEN_MAX && oldest !== undefined) this.#foreseen.delete(oldest);
+    return foreseen;
+  }
+
+  #foresee(own: GuestTrack, track: Track): CourseForecast {
+    const { grid } = own;
     const steps = this.#steps[track];
     const values = new Float64Array(FIELDS * steps.length * LEVELS).fill(Number.NaN);
     const peak = new Float64Array(FIELDS * LEVELS).fill(Number.NaN);
     this.#kernels.levels.set(QUANTILE_LEVELS);
+    let bins = 0;
     for (let f = 0; f < FIELDS; f += 1) {
       if (grid.bins(f) === 0) continue;
-      this.#infer(course[track], track, f, values.subarray(f * steps.length * LEVELS));
+      bins = Math.max(bins, grid.bins(f));
+      this.#infer(own, track, f, values.subarray(f * steps.length * LEVELS));
       for (let l = 0; l < LEVELS; l += 1) {
         let largest = 0;
         for (let k = 0; k < steps.length; k += 1)
@@ -146,7 +162,7 @@ export class GuestCourses {
         peak[f * LEVELS + l] = largest;
       }
     }
-    const knots = steps.map((step) => (step * stepMs) / 1000);
+    const knots = steps.map((step) => (step * TRACKS[track].stepMs) / 1000);
     return { originMs: grid.endMs, knots, values, peak, bins };
   }
 
@@ -189,6 +205,7 @@ export class GuestCourses {
   /** Serve other weights from the next forecast on; what the courses themselves taught stays. @param weights f32[modelSize], finite */
   adopt(weights: Float32Array): void {
     this.#kernels.adopt(weights);
+    this.#foreseen.clear();
   }
 
   /** A guest's course, made for it if need be; it becomes the most recently read. */
@@ -251,6 +268,7 @@ export class GuestCourses {
     const { call, fits } = this.#kernels;
     const { slot, state } = this.#pages[name];
     const own = this.#stateOf(track, name, field);
+    this.#foreseen.delete(track);
     const bins = track.taken[field] as number;
     if (bins > 0) state.set(own);
     else call.open(slot, TRACKS[name].season, track.grid.clock(field));
@@ -273,6 +291,7 @@ export class GuestCourses {
     fits[field] = due & ~(1 << fit);
     const { slot, state } = this.#pages.long;
     const own = this.#stateOf(long, 'long', field);
+    this.#foreseen.delete(long);
     state.set(own);
     this.#kernels.call.fit(slot, fit);
     own.set(state);
@@ -322,7 +341,8 @@ function newTrack(
   held?: Pick<CourseRecord, 'rows' | 'taken' | 'states'>,
 ): GuestTrack {
   const grid = new Grid({ ...TRACKS[name], phaseMs }, held?.rows);
-  return { grid, taken: held?.taken ?? new Float64Array(FIELDS), states: held?.states };
+  const taken = held?.taken ?? new Float64Array(FIELDS);
+  return { grid, taken, states: held?.states };
 }
 
 /** Where a guest's bins of five minutes begin: each guest's elsewhere, so that their work does not come all at once. FNV-1a. */

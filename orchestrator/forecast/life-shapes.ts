@@ -16,9 +16,9 @@ const WEIGHT_MIN = 1 / 8;
 const RUN_MS_MIN = 4_000;
 
 interface Life {
-  /** f64[FIELDS, PHASES], mean use in a phase over the largest: in [0, 1]. */
+  /** f64[FIELDS, PHASES], mean use in a phase over the largest: in [0, 1]; NaN: no run taught the field. */
   readonly shares: Float64Array;
-  /** f64[FIELDS], runs that taught each; 0: its shares say nothing. */
+  /** f64[FIELDS], runs that taught each. */
   readonly runs: Float64Array;
 }
 
@@ -60,21 +60,20 @@ export class LifeShapes {
       for (let p = 0; p < PHASES; p += 1) {
         const at = f * PHASES + p;
         const share = Math.min(1, Math.max(0, ((this.#phases[p] as number) - from) / largest));
-        life.shares[at] = (life.shares[at] as number) + weight * (share - (life.shares[at] as number));
+        const known = runs === 1 ? share : (life.shares[at] as number);
+        life.shares[at] = known + weight * (share - known);
       }
     }
   }
 
-  /** The shares of a field, f64[PHASES]; undefined: no run taught them. */
-  sharesOf(key: string, field: number): Float64Array | undefined {
-    const life = this.#lives.get(key);
-    if (life === undefined || life.runs[field] === 0) return undefined;
-    return life.shares.subarray(field * PHASES, (field + 1) * PHASES);
+  /** The shares of all fields, f64[FIELDS, PHASES]; a field is NaN, and all of it absent, where no run taught it. */
+  sharesOf(key: string): Float64Array | undefined {
+    return this.#lives.get(key)?.shares;
   }
 
   #claim(key: string): Life {
     const life = this.#lives.get(key) ?? {
-      shares: new Float64Array(FIELDS * PHASES),
+      shares: new Float64Array(FIELDS * PHASES).fill(Number.NaN),
       runs: new Float64Array(FIELDS),
     };
     this.#lives.delete(key);

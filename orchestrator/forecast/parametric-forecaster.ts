@@ -12,7 +12,6 @@ import {
 import type { GuestId } from '../core/guest.ts';
 import type { Forecaster } from '../core/ports.ts';
 import { MIB, PROFILE_FIELDS, type ProfileField, type ResourceProfile } from '../core/profile.ts';
-import type { Params } from '../core/request.ts';
 import type { GuestSample } from '../core/sample.ts';
 import { type Kernels, loadKernels, OUTPUTS } from '../wasm/kernels.ts';
 import { checkParams, DIMS, NUMERIC, ParamSchema } from './features.ts';
@@ -58,6 +57,9 @@ const MEDIAN = QUANTILE_LEVELS.indexOf(0.5);
 const INSTRUCTIONS = PROFILE_FIELDS.indexOf('instructionsPerS');
 const MEMORY = PROFILE_FIELDS.indexOf('memoryBytes');
 
+/** What is told beside an answer of the kernels. */
+type Told = Pick<Forecast, 'reason' | 'runs' | 'dependence'>;
+
 /** Everything known of one workload beside its runs, which live in the kernels' memory. */
 interface Workload {
   schema: ParamSchema;
@@ -79,6 +81,20 @@ export interface OutputDescription {
   readonly noiseFraction: number;
 }
 
+/** What a request will need, without the course of its guest: in seconds, over the usage before it. */
+export type RequestNeed = Pick<Forecast, 'peak' | 'duration' | 'dependence' | 'reason' | 'runs'>;
+
+/** A forecaster that can leave the course out, where another is at hand. */
+export interface RequestForecaster extends Forecaster {
+  /**
+   * As `forecast` of a request.
+   * @returns arrays that the next call of this forecaster overwrites
+   * @throws {AllocatorError} as `forecast`
+   */
+  need(query: RequestQuery): RequestNeed;
+}
+export type RequestQuery = ForecastQuery & Required<Pick<ForecastQuery, 'workload'>>;
+
 /** The tenant's length first, so that no two pairs of names make the same key. */
 export function keyOf(tenant: string, workload: string): string {
   return `${tenant.length}:${tenant}${workload}`;
@@ -89,7 +105,7 @@ export function keyOf(tenant: string, workload: string): string {
  * guest's present usage. All state is in fixed places of the kernels' memory; the least recently learned workload
  * and the least recently read guest give way when their places are all taken.
  */
-export class ParametricForecaster implements Forecaster {
+export class ParametricForecaster implements RequestForecaster {
   readonly #kernels: Kernels;
   readonly #guests: SlotTable;
   readonly #slots: SlotTable;
@@ -139,10 +155,15 @@ export class ParametricForecaster implements Forecaster {
   /** @throws {AllocatorError} INVALID_REQUEST when a parameter is not a finite number, or there are too many */
   forecast(query: ForecastQuery): Forecast {
     const guest = this.#guests.find(query.guest);
-    if (query.workload === undefined) return this.#forecastGuest(query, guest);
-    checkParams(query.workload.params);
-    const slot = this.#slots.find(keyOf(query.workload.tenant, query.workload.name));
-    return this.#forecastRequest(query, query.workload.params, slot, guest);
+    const { workload } = query;
+    if (workload === undefined) return this.#forecastGuest(query, guest);
+    return this.#answer(query, this.#askRequest({ ...query, workload }, guest, KNOTS_MAX));
+  }
+
+  /** @throws {AllocatorError} as `forecast` */
+  need(query: RequestQuery): RequestNeed {
+    const told = this.#askRequest(query, this.#guests.find(query.guest), 1);
+    return { peak: this.#kernels.forecastPeak, duration: this.#kernels.forecastDuration, ...told };
   }
 
   /** @throws {AllocatorError} INVALID_REQUEST as `forecast`, or when the run ends before it starts */
@@ -192,11 +213,15 @@ export class ParametricForecaster implements Forecaster {
   #forecastGuest(query: ForecastQuery, guest: number): Forecast {
     this.#kernels.call.forecastGuest(guest, KNOTS_MAX);
     const reason = guest < 0 ? 'guest never read' : "guest's own recent usage, no request";
-    return this.#answer(query, reason, 0);
+    return this.#answer(query, { reason, runs: 0 });
   }
 
-  #forecastRequest(query: ForecastQuery, params: Params, slot: number, guest: number): Forecast {
+  /** Let the kernels forecast a request at so many knots. */
+  #askRequest(query: RequestQuery, guest: number, knots: number): Told {
     const { call, row, before, ceiling } = this.#kernels;
+    const { tenant, name, params } = query.workload;
+    checkParams(params);
+    const slot = this.#slots.find(keyOf(tenant, name));
     const novel = slot >= 0 && (this.#workloads[slot] as Workload).schema.encode(params, row);
     this.#writeProfile(before, query.before ?? {});
     this.#writeProfile(ceiling, query.ceiling);
@@ -206,12 +231,12 @@ export class ParametricForecaster implements Forecaster {
         durationS: String(query.durationS),
       });
     }
-    const runs = call.forecastRequest(slot, guest, KNOTS_MAX, estimateS);
+    const runs = call.forecastRequest(slot, guest, knots, estimateS);
     let reason = runs > 0 ? `parameters of ${runs} run${runs === 1 ? '' : 's'}` : COLD_START;
     if (runs === 0 && this.#askKindred(query)) reason += '; the rest by kindred workloads';
     if (novel) reason += ', with a parameter or category never seen';
     if (guest < 0) reason += '; guest never read';
-    return this.#answer(query, reason, runs, this.#workloads[slot]?.dependence);
+    return { reason, runs, dependence: this.#workloads[slot]?.dependence };
   }
 
   /** Keep what the run in `peak` and `before` needed. */
@@ -253,7 +278,7 @@ export class ParametricForecaster implements Forecaster {
   }
 
   /** Copy the kernels' answer out and bring it to the axis that was asked for. */
-  #answer(query: ForecastQuery, reason: string, runs: number, dependence?: Float64Array): Forecast {
+  #answer(query: ForecastQuery, { reason, runs, dependence }: Told): Forecast {
     // One copy, for each has its price.
     const answer = this.#kernels.forecast.slice();
     const peak = answer.subarray(0, PEAK_END);

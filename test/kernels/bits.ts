@@ -6,6 +6,7 @@ import type { Outcome } from '../../orchestrator/core/forecast.ts';
 import { ParametricForecaster } from '../../orchestrator/forecast/parametric-forecaster.ts';
 import { packagePath } from '../../orchestrator/package-path.ts';
 import { Anomalies } from '../../orchestrator/wasm/anomaly.ts';
+import { EffectKernels } from '../../orchestrator/wasm/effect.ts';
 import type { ModuleBuild } from '../../orchestrator/wasm/module.ts';
 import { SeriesKernels } from '../../orchestrator/wasm/series.ts';
 import { randomFrom } from '../random.ts';
@@ -56,6 +57,16 @@ async function requests(build: ModuleBuild): Promise<string> {
   return digestOf(peak, values, duration);
 }
 
+async function effects(build: ModuleBuild): Promise<string> {
+  const random = randomFrom(SEED);
+  const { call, ...views } = await EffectKernels.load(build);
+  for (const view of [views.knots, views.duration, views.peak, views.values, views.shares])
+    for (let i = 0; i < view.length; i += 1) view[i] = random() + i;
+  call.takeLargest();
+  call.addEffect(views.knots.length, 3);
+  return digestOf(views.values, views.largest);
+}
+
 async function series(build: ModuleBuild): Promise<string> {
   const random = randomFrom(SEED);
   const kernels = await SeriesKernels.load(build);
@@ -81,6 +92,6 @@ async function anomaly(build: ModuleBuild): Promise<string> {
 }
 
 const digests: Record<string, Record<string, string>> = {};
-for (const [name, of] of Object.entries({ requests, series, anomaly }))
+for (const [name, of] of Object.entries({ requests, effects, series, anomaly }))
   digests[name] = { release: await of('release'), debug: await of('debug') };
 process.stdout.write(`${JSON.stringify(digests)}\n`);

@@ -8,6 +8,7 @@ import { CourseForecaster } from '../../orchestrator/forecast/course-forecaster.
 import { GuestCourses } from '../../orchestrator/forecast/guest-courses.ts';
 import { ParametricForecaster } from '../../orchestrator/forecast/parametric-forecaster.ts';
 import { packagePath } from '../../orchestrator/package-path.ts';
+import { EffectKernels } from '../../orchestrator/wasm/effect.ts';
 import { SeriesKernels } from '../../orchestrator/wasm/series.ts';
 import { randomFrom } from '../random.ts';
 import { play } from '../unit/replay-fixture.ts';
@@ -43,7 +44,11 @@ async function withCourses(defer?: (work: () => void) => void): Promise<CourseFo
   const { inputs, hidden, groups, groupRow, knotSteps } = kernels;
   const parts = { inputs, hidden, groups, groupRow, knots: knotSteps };
   kernels.adopt((await readModel(packagePath('models/weights/default/1'), parts)).weights);
-  return new CourseForecaster(await ParametricForecaster.create(), new GuestCourses(kernels, defer));
+  return new CourseForecaster(
+    await ParametricForecaster.create(),
+    new GuestCourses(kernels, defer),
+    await EffectKernels.load(),
+  );
 }
 
 t.test('decisions with courses are those without, and the log is the same each time', async (t) => {

@@ -13,6 +13,7 @@ import { Grid } from '../../orchestrator/forecast/grid.ts';
 import { GuestCourses, longPhaseMs } from '../../orchestrator/forecast/guest-courses.ts';
 import { ParametricForecaster } from '../../orchestrator/forecast/parametric-forecaster.ts';
 import { packagePath } from '../../orchestrator/package-path.ts';
+import { EffectKernels } from '../../orchestrator/wasm/effect.ts';
 import { SeriesKernels } from '../../orchestrator/wasm/series.ts';
 import { randomFrom } from '../random.ts';
 
@@ -239,7 +240,11 @@ t.test('the states of a guest with everything full stay within 256 KiB', async (
 
 t.test('a guest without a request is forecast by its own course, and says while it is young', async (t) => {
   const courses = new GuestCourses(await loaded());
-  const forecaster = new CourseForecaster(await ParametricForecaster.create(), courses);
+  const forecaster = new CourseForecaster(
+    await ParametricForecaster.create(),
+    courses,
+    await EffectKernels.load(),
+  );
   const ask = (track: Track, originMs: number, axis: 'seconds' | 'instructions' = 'seconds') =>
     forecaster.forecast({ guest: 'a', axis, track, originMs, ceiling: { cpuMillicores: 4000 } });
   t.match(ask('short', 0).reason, /^cold start: 0 of 8 bins of 1 s of its own course; guest never read/);
