@@ -20,23 +20,14 @@ export interface Overbearing {
  *
  * @param limitFraction of vCPU delay, in (0, 1)
  */
-export function overbearing(
-  neighbours: readonly Neighbour[],
-  limitFraction: number,
-): Overbearing | undefined {
-  const within = neighbours.filter(({ burstMillicores }) => burstMillicores === 0);
-  const sufferer = largest(within, ({ delayFraction = 0 }) => delayFraction);
-  const delayFraction = sufferer?.delayFraction ?? 0;
-  const burster = largest(neighbours, ({ burstMillicores }) => burstMillicores);
-  if (sufferer === undefined || burster === undefined) return undefined;
-  if (delayFraction <= limitFraction || burster.burstMillicores === 0) return undefined;
-  return { guest: burster.guest, sufferer: sufferer.guest, delayFraction };
-}
-
-/** The first of those with the most. */
-function largest(all: readonly Neighbour[], of: (one: Neighbour) => number): Neighbour | undefined {
-  return all.reduce<Neighbour | undefined>(
-    (most, one) => (most === undefined || of(one) > of(most) ? one : most),
-    undefined,
-  );
+export function overbearing(neighbours: Iterable<Neighbour>, limitFraction: number): Overbearing | undefined {
+  let sufferer: Neighbour | undefined;
+  let burster: Neighbour | undefined;
+  for (const one of neighbours) {
+    const isWithin = one.burstMillicores === 0;
+    if (isWithin && (one.delayFraction ?? 0) > (sufferer?.delayFraction ?? limitFraction)) sufferer = one;
+    if (one.burstMillicores > (burster?.burstMillicores ?? 0)) burster = one;
+  }
+  if (sufferer?.delayFraction === undefined || burster === undefined) return undefined;
+  return { guest: burster.guest, sufferer: sufferer.guest, delayFraction: sufferer.delayFraction };
 }

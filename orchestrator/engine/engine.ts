@@ -112,6 +112,7 @@ export class Engine implements AllocationEngine {
   readonly #grants: Grants;
   readonly #renewals: Renewals;
   readonly #scaling: Scaling;
+  readonly #reclaimer: Reclaimer;
   readonly #residual: Residual;
   readonly #anomalies: Anomalies;
   readonly #restraints: Restraints;
@@ -140,7 +141,7 @@ export class Engine implements AllocationEngine {
     const mover = new Mover({ actuators, journal, clock, log, policy });
     const moves = new GuestMoves({ mover, leases, room, journal, clock });
     const tenancy = new Tenancy(room, policy);
-    const reclaimer = new Reclaimer({ clock, guests, leases, journal, tenancy, policy });
+    const reclaimer = new Reclaimer({ clock, room, guests, leases, journal, tenancy, policy });
     const fitting = new Fitting({ guests, leases, room, tenancy, reclaimer });
     const groups = new GuestGroups({ guests, leases, clock, policy });
     const outlook = new QueueOutlook({ guests, leases, room, tenancy, groups, policy });
@@ -207,6 +208,7 @@ export class Engine implements AllocationEngine {
     this.#grants = grants;
     this.#renewals = new Renewals(shared);
     this.#scaling = scaling;
+    this.#reclaimer = reclaimer;
     this.#residual = new Residual({ ...shared, policy });
     this.#anomalies = anomalies;
     this.#reconciler = new Reconciler({ ...shared, grants, endings });
@@ -277,6 +279,7 @@ export class Engine implements AllocationEngine {
     for (const record of this.#leases.open()) this.#tend(record, nowMs);
     for (const guest of this.#guests.managed.values()) this.#retry(guest, nowMs);
     this.#background.keep(this.#reconciler.census());
+    this.#reclaimer.tend();
     this.#neighbours.tend();
     this.#anomalies.tend();
     this.#restraints.tend(this.#anomalies.capped());
@@ -323,6 +326,7 @@ export class Engine implements AllocationEngine {
     if (sample.cadence === 'cut') return;
     this.#parts.forecaster.observe(sample);
     this.#residual.note(sample);
+    if (sample.cadence === 'full') this.#reclaimer.note(sample.guest);
     this.#anomalies.note(sample);
     if (!this.#stopped) this.#residual.correct(sample);
   }

@@ -131,7 +131,12 @@ export class Fitting {
           : Math.max(0, total[field] - held[field] + committed[field] - capacity[field]),
       );
     const lack = { wanted: lacking(wanted), needed: lacking(least), priority: wish.priority };
-    const takes = reclaim(lack, this.#reclaimer.candidates(guest), this.#tenancy.spare());
+    const takes = reclaim(
+      lack,
+      this.#reclaimer.all(),
+      (tenant) => this.#tenancy.spareOf(tenant),
+      (giver) => giver !== id && this.#reclaimer.mayGive(giver),
+    );
     if (takes !== undefined && takes.length > 0) {
       const after = beyond(committed, totalOf(takes));
       // Guests cannot use more than they are promised: what is taken from others leaves the tail as well.

@@ -4,6 +4,9 @@ import type { Hypervisor, LeaseLedger } from '../core/ports.ts';
 import { beyond, NO_ROOM, type Room } from '../core/room.ts';
 import { type GuestRecord, ManagedGuest } from './managed-guest.ts';
 
+/** Guests taken in before others get their turn: under a millisecond of work. */
+const NOTED_AT_ONCE = 500;
+
 /** All guests of the host: those we manage, and what the others may use. */
 export class GuestBook {
   readonly managed = new Map<GuestId, ManagedGuest>();
@@ -82,13 +85,23 @@ export class GuestBook {
     this.#unmanaged = undefined;
   }
 
-  /** Read every guest anew. */
-  async census(): Promise<GuestFacts[]> {
+  /**
+   * Read every guest anew, giving others their turn in between.
+   * @param onChanged told of each managed guest that is not as it was
+   */
+  async census(onChanged: (guest: ManagedGuest) => void = () => {}): Promise<GuestFacts[]> {
     const all = await this.#hypervisor.guests();
-    this.#facts.clear();
-    this.#idsByName.clear();
-    for (const facts of all) this.#note(facts);
-    this.#unmanaged = undefined;
+    let noted = 0;
+    for (const facts of all) {
+      if (all.length > NOTED_AT_ONCE && noted % NOTED_AT_ONCE === 0)
+        await new Promise((resolve) => setImmediate(resolve));
+      noted += 1;
+      const guest = this.managed.get(facts.id);
+      const before = guest?.facts;
+      this.#note(facts);
+      if (guest !== undefined && before !== undefined && !isSameSize(before, facts)) onChanged(guest);
+    }
+    if (this.#facts.size > all.length) this.#forgetAllBut(new Set(all.map(({ id }) => id)));
     return all;
   }
 
@@ -119,15 +132,39 @@ export class GuestBook {
 
   /** What the guests we do not manage may use. */
   unmanagedCommitted(): Room {
-    this.#unmanaged ??= sumOf(
-      [...this.#facts.values()].filter(({ id, state }) => state === 'running' && !this.managed.has(id)),
-    );
+    this.#unmanaged ??= this.#sumUnmanaged();
     return this.#unmanaged;
   }
 
+  #forgetAllBut(listed: ReadonlySet<GuestId>): void {
+    for (const [id, { name }] of this.#facts) {
+      if (listed.has(id)) continue;
+      this.#facts.delete(id);
+      if (this.#idsByName.get(name) === id) this.#idsByName.delete(name);
+    }
+    this.#unmanaged = undefined;
+  }
+
+  #sumUnmanaged(): Room {
+    let cpuMillicores = 0;
+    let memoryBytes = 0;
+    for (const { id, state, entitlement } of this.#facts.values()) {
+      if (state !== 'running' || this.managed.has(id)) continue;
+      cpuMillicores += entitlement.cpuMillicores;
+      memoryBytes += entitlement.memoryBytes;
+    }
+    return { cpuMillicores, memoryBytes };
+  }
+
   #note(facts: GuestFacts): void {
+    const before = this.#facts.get(facts.id);
     this.#facts.set(facts.id, facts);
-    this.#idsByName.set(facts.name, facts.id);
+    if (!this.managed.has(facts.id) && !isSameUse(before, facts)) this.#unmanaged = undefined;
+    if (before?.name !== facts.name) {
+      if (before !== undefined && this.#idsByName.get(before.name) === facts.id)
+        this.#idsByName.delete(before.name);
+      this.#idsByName.set(facts.name, facts.id);
+    }
     const guest = this.managed.get(facts.id);
     if (guest !== undefined) guest.facts = facts;
   }
@@ -142,17 +179,29 @@ export class GuestBook {
   }
 }
 
+/** True when nothing differs on which the host's sums or a guest's cadence rest. */
+function isSameSize(a: GuestFacts, b: GuestFacts): boolean {
+  return (
+    a.state === b.state &&
+    a.ceiling.cpuMillicores === b.ceiling.cpuMillicores &&
+    a.ceiling.memoryBytes === b.ceiling.memoryBytes &&
+    a.ceiling.vcpuCount === b.ceiling.vcpuCount
+  );
+}
+
 function notFound(name: string): AllocatorError {
   return new AllocatorError('GUEST_NOT_FOUND', `No guest on this host has the name or UUID ${name}`, {
     guest: name,
   });
 }
 
-function sumOf(all: readonly GuestFacts[]): Room {
-  return {
-    cpuMillicores: all.reduce((sum, { entitlement }) => sum + entitlement.cpuMillicores, 0),
-    memoryBytes: all.reduce((sum, { entitlement }) => sum + entitlement.memoryBytes, 0),
-  };
+/** True when a guest that is not managed takes no other room than before. */
+function isSameUse(before: GuestFacts | undefined, { state, entitlement }: GuestFacts): boolean {
+  return (
+    before?.state === state &&
+    before.entitlement.cpuMillicores === entitlement.cpuMillicores &&
+    before.entitlement.memoryBytes === entitlement.memoryBytes
+  );
 }
 
 /** A guest the ledger knows and the hypervisor does not: nothing can be moved on it. */

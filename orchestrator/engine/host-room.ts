@@ -21,6 +21,7 @@ export class HostRoom {
   readonly #commitments = new Commitments((id) => this.#promiseOf(id));
   readonly #demand = new DemandBook((id) => this.#expectedOf(id));
   readonly #holdings = new Holdings((id) => this.#holdingsOf(id));
+  readonly #onTouch: ((guest: GuestId) => void)[] = [];
   #host: HostFacts | undefined;
 
   constructor(guests: GuestBook, leases: LeaseBook, policy: Pick<EnginePolicy, 'capacity'>) {
@@ -41,9 +42,15 @@ export class HostRoom {
 
   /** The guest's leases, sizes, state or mode may have changed. */
   touch(guest: GuestId): void {
+    for (const callBack of this.#onTouch) callBack(guest);
     this.#commitments.touch(guest);
     this.#holdings.touch(guest);
     this.#demand.touch(guest);
+  }
+
+  /** Call back whenever a guest may have changed. */
+  onTouch(callBack: (guest: GuestId) => void): void {
+    this.#onTouch.push(callBack);
   }
 
   /** Take a managed guest's sample into its history. */

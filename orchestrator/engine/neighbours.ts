@@ -1,4 +1,4 @@
-import { overbearing } from '../core/neighbours.ts';
+import { type Neighbour, overbearing } from '../core/neighbours.ts';
 import type { Clock } from '../core/ports.ts';
 import type { Background } from './background.ts';
 import type { GuestBook } from './guest-book.ts';
@@ -32,16 +32,18 @@ export class Neighbours {
 
   /** One look at all managed guests; at most one is brought back. */
   tend(): void {
-    const { guests, clock, policy, background, restraints } = this.#parts;
+    const { guests, leases, clock, policy, background, restraints } = this.#parts;
     const nowMs = clock.nowMs();
     for (const [guest, untilMs] of this.#heldUntilMs) if (nowMs >= untilMs) this.#letGo(guest);
-    const managed = [...guests.managed.values()];
-    // Most of the time nobody bursts, and then nobody need be asked how he fares.
-    if (!managed.some((guest) => this.#burst(guest) > 0)) return;
-    const found = overbearing(
-      managed.map((guest) => this.#seen(guest, nowMs)),
-      policy.delayLimitFraction,
-    );
+    // Most of the time nobody bursts, and then nobody need be asked how he fares. Who has no lease does not.
+    const bursts = new Map<ManagedGuest, number>();
+    for (const id of leases.guests()) {
+      const guest = guests.find(id);
+      const burst = guest === undefined ? 0 : this.#burst(guest);
+      if (guest !== undefined && burst > 0) bursts.set(guest, burst);
+    }
+    if (bursts.size === 0) return;
+    const found = overbearing(this.#seen(bursts, nowMs), policy.delayLimitFraction);
     const guest = found && guests.find(found.guest);
     if (found === undefined || guest === undefined) return;
     const name = guests.find(found.sufferer)?.record.name ?? found.sufferer;
@@ -52,14 +54,14 @@ export class Neighbours {
     background.keep(restraints.bringBack(guest, 'noisy-neighbour', reason));
   }
 
-  #seen(guest: ManagedGuest, nowMs: number) {
-    const { atMs = Number.NEGATIVE_INFINITY, vcpus = [] } = guest.lastSample ?? {};
-    const delays = nowMs - atMs <= SAMPLE_AGE_MS_MAX ? vcpus.map(({ delayFraction }) => delayFraction) : [];
-    return {
-      guest: guest.record.id,
-      burstMillicores: this.#burst(guest),
-      ...(delays.length === 0 ? {} : { delayFraction: Math.max(...delays) }),
-    };
+  /** Those that burst, and those that wait for host CPUs at all. */
+  *#seen(bursts: ReadonlyMap<ManagedGuest, number>, nowMs: number): Generator<Neighbour> {
+    for (const guest of this.#parts.guests.managed.values()) {
+      const burstMillicores = bursts.get(guest) ?? 0;
+      const delayFraction = delayOf(guest, nowMs);
+      if (burstMillicores > 0 || delayFraction > 0)
+        yield { guest: guest.record.id, burstMillicores, delayFraction };
+    }
   }
 
   /** What live adjustment added to a guest's CPU beyond what its leases were admitted. */
@@ -75,4 +77,12 @@ export class Neighbours {
     guest.heldBack = false;
     this.#heldUntilMs.delete(guest);
   }
+}
+
+/** Longest wait of any of its vCPUs for a host CPU; 0 when that is not known of late. */
+function delayOf({ lastSample }: ManagedGuest, nowMs: number): number {
+  if (lastSample?.vcpus === undefined || nowMs - lastSample.atMs > SAMPLE_AGE_MS_MAX) return 0;
+  let longest = 0;
+  for (const { delayFraction } of lastSample.vcpus) if (delayFraction > longest) longest = delayFraction;
+  return longest;
 }

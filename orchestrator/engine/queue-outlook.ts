@@ -1,6 +1,7 @@
-import { type Lease, workBeganAtMs } from '../core/lease.ts';
+import type { Lease } from '../core/lease.ts';
 import { byTurn, type Waiting } from '../core/queue-order.ts';
-import { beyond, fitsIn, NO_ROOM, plus, type Room } from '../core/room.ts';
+import { beyond, fitsIn, NO_ROOM, plus } from '../core/room.ts';
+import { ForeseenEnds } from './foreseen-ends.ts';
 import type { GuestBook } from './guest-book.ts';
 import type { GuestGroups } from './guest-groups.ts';
 import type { HostRoom } from './host-room.ts';
@@ -22,6 +23,7 @@ export class QueueOutlook {
   readonly #tenancy: Tenancy;
   readonly #groups: GuestGroups;
   readonly #policy: EnginePolicy;
+  readonly #ends: ForeseenEnds;
 
   constructor(parts: {
     guests: GuestBook;
@@ -37,6 +39,7 @@ export class QueueOutlook {
     this.#tenancy = parts.tenancy;
     this.#groups = parts.groups;
     this.#policy = parts.policy;
+    this.#ends = new ForeseenEnds(parts.leases, parts.guests, parts.room);
   }
 
   /** Those that wait, next first. Shares, and so the order, change with each grant. */
@@ -54,7 +57,8 @@ export class QueueOutlook {
   places(nowMs: number, newcomer?: Aspirant): ReadonlyMap<string, NonNullable<Lease['queue']>> {
     const waiting: Aspirant[] = this.#leases.queued();
     const order = this.#sorted(newcomer === undefined ? waiting : [...waiting, newcomer], nowMs);
-    const ends = this.#ends(nowMs);
+    const ends = this.#ends.soonest(nowMs);
+    let passed = 0;
     let free = beyond(this.#room.capacity(), this.#room.committed());
     let needed = NO_ROOM;
     let waitMs = 0;
@@ -62,7 +66,8 @@ export class QueueOutlook {
     order.forEach(({ lease, least }, ahead) => {
       needed = plus(needed, this.#guests.aboveBaseline(lease.guest, least));
       while (!fitsIn(needed, free)) {
-        const end = ends.shift();
+        const end = ends[passed];
+        passed += 1;
         if (end === undefined) {
           waitMs += this.#policy.tickMs * FORETOLD_TICKS_MAX;
           break;
@@ -91,21 +96,5 @@ export class QueueOutlook {
       .map((one) => ({ one, turn: turnOf(one) }))
       .sort((a, b) => compare(a.turn, b.turn))
       .map(({ one }) => one);
-  }
-
-  /** When running leases should end, soonest first: after their predicted length, or with their time to live where that is sooner or unknown. */
-  #ends(nowMs: number): { atMs: number; room: Room }[] {
-    return this.#leases
-      .open()
-      .filter(({ lease }) => lease.inPlaceAtMs !== undefined)
-      .map(({ lease, admitted }) => {
-        const durationS = lease.predicted.durationS?.q50;
-        const endMs =
-          durationS === undefined ? lease.expiresAtMs : workBeganAtMs(lease, nowMs) + durationS * 1000;
-        // One that has outlived its forecast ends with its time to live, for all we know.
-        const atMs = endMs < nowMs ? lease.expiresAtMs : Math.min(endMs, lease.expiresAtMs);
-        return { atMs, room: this.#guests.aboveBaseline(lease.guest, admitted) };
-      })
-      .sort((a, b) => a.atMs - b.atMs);
   }
 }

@@ -1,12 +1,14 @@
 import { fallsShort } from '../core/adjust.ts';
+import type { GuestId } from '../core/guest.ts';
 import { type Adjustment, holdsRoom, type Lease, withAdjustments, workBeganAtMs } from '../core/lease.ts';
 import { GRAIN, withHeadroom } from '../core/needs.ts';
 import type { Actuated, Clock } from '../core/ports.ts';
 import { type Entitlement, RESOURCE_OF } from '../core/profile.ts';
-import type { Reclaimable, Take } from '../core/reclaim.ts';
+import { type Reclaimable, ReclaimBook, type Take } from '../core/reclaim.ts';
 import { beyond, ROOM_FIELDS, type Room, roomOf, roomText } from '../core/room.ts';
 import type { GuestSample } from '../core/sample.ts';
 import type { GuestBook } from './guest-book.ts';
+import type { HostRoom } from './host-room.ts';
 import { decided, decisionOf, type LeaseBook, type LeaseRecord } from './lease-book.ts';
 import type { LeaseJournal } from './lease-journal.ts';
 import type { ManagedGuest } from './managed-guest.ts';
@@ -17,9 +19,14 @@ import type { Tenancy } from './tenancy.ts';
 const PRESSURE_FRACTION = 0.1;
 /** What a guest used in so many ms is what it uses: several samples of the slowest kind beside a lease. */
 const LOOK_BACK_MS = 5_000;
+/** Guests counted anew by one decision at most, some 5 us each: on hosts with more leases the tick does the rest. */
+const LOOKS_PER_DECISION_MAX = 64;
+/** The same by one tick: some 2 ms. */
+const LOOKS_PER_TICK_MAX = 256;
 
 export interface ReclaimerParts {
   readonly clock: Clock;
+  readonly room: HostRoom;
   readonly guests: GuestBook;
   readonly leases: LeaseBook;
   readonly journal: LeaseJournal;
@@ -30,20 +37,62 @@ export interface ReclaimerParts {
 /** Finds what running leases could give up, and takes it: from what they were admitted, so that it is durable with who gets it. */
 export class Reclaimer {
   readonly #parts: ReclaimerParts;
+  readonly #book = new ReclaimBook();
+  readonly #changed = new Set<GuestId>();
+  /** Guests with leases in place, the one that was counted longest ago first. */
+  readonly #countedAtMs = new Map<GuestId, number>();
 
   constructor(parts: ReclaimerParts) {
     this.#parts = parts;
+    parts.room.onTouch((id) => this.#changed.add(id));
   }
 
-  /** Leases of other guests that could give something up. */
-  candidates(receiver: ManagedGuest): Reclaimable[] {
-    const { guests, leases } = this.#parts;
-    const all: Reclaimable[] = [];
-    for (const id of leases.guests()) {
-      const guest = guests.find(id);
-      if (guest !== undefined && guest !== receiver) all.push(...this.#ofGuest(guest));
+  /** What leases could give up: what changed since, and what is older than a tick, is counted anew first, within a bound. */
+  all(): ReclaimBook {
+    this.#look(LOOKS_PER_DECISION_MAX);
+    return this.#book;
+  }
+
+  /** A guest was sampled in full: what its leases could give up may have changed. */
+  note(id: GuestId): void {
+    if (this.#countedAtMs.has(id)) this.#changed.add(id);
+  }
+
+  /** Count anew what is due. */
+  tend(): void {
+    this.#look(LOOKS_PER_TICK_MAX);
+  }
+
+  /** Whether a guest's leases can give something up now. */
+  mayGive(id: GuestId): boolean {
+    const guest = this.#parts.guests.find(id);
+    return guest !== undefined && isAtRest(guest);
+  }
+
+  /** What changed comes first, then whatever was counted longest ago. */
+  #look(most: number): void {
+    const { clock, policy } = this.#parts;
+    const nowMs = clock.monotonicMs();
+    let left = most;
+    for (const id of this.#changed) {
+      if (left === 0) return;
+      left -= 1;
+      this.#count(id, nowMs);
     }
-    return all;
+    for (const [id, countedAtMs] of this.#countedAtMs) {
+      if (left === 0 || nowMs - countedAtMs < policy.tickMs) return;
+      left -= 1;
+      this.#count(id, nowMs);
+    }
+  }
+
+  #count(id: GuestId, nowMs: number): void {
+    const guest = this.#parts.guests.find(id);
+    const shares = guest === undefined ? undefined : this.#ofGuest(guest);
+    this.#changed.delete(id);
+    this.#countedAtMs.delete(id);
+    this.#book.put(id, shares ?? []);
+    if (shares !== undefined) this.#countedAtMs.set(id, nowMs);
   }
 
   /** Who gives what, in words. */
@@ -101,16 +150,15 @@ export class Reclaimer {
     return whose(this.#parts.leases.get(leaseId).lease);
   }
 
-  /** What of a guest's entitlement its usage and its leases' forecasts leave over is shared out among its leases. */
-  #ofGuest(guest: ManagedGuest): Reclaimable[] {
+  /** What of a guest's entitlement its usage and its leases' forecasts leave over is shared out among its leases; undefined without any. */
+  #ofGuest(guest: ManagedGuest): Reclaimable[] | undefined {
     const { leases, clock } = this.#parts;
     const nowMs = clock.nowMs();
-    if (guest.record.mode !== 'enforce' || guest.facts.state !== 'running') return [];
-    if (guest.busy || guest.unread || guest.leaving) return [];
     const records = leases.ofGuest(guest.record.id).filter(({ lease }) => holdsRoom(lease.state));
     const inPlace = ({ lease: { state } }: LeaseRecord): boolean =>
       state === 'ACTIVE' || state === 'DEGRADED';
-    if (records.length === 0 || !records.every(inPlace)) return [];
+    if (records.length === 0) return undefined;
+    if (!records.every(inPlace) || !isAtRest(guest)) return [];
 
     let idle = this.#idle(guest, records, nowMs);
     const shares: Reclaimable[] = [];
@@ -151,6 +199,11 @@ export class Reclaimer {
       return Math.max(0, target[field] - withHeadroom(usage, field, headroom));
     });
   }
+}
+
+/** A guest that is being changed, or is to be read first, is left to that. */
+function isAtRest({ record, facts, busy, unread, leaving }: ManagedGuest): boolean {
+  return record.mode === 'enforce' && facts.state === 'running' && !busy && !unread && !leaving;
 }
 
 /** The largest multiple of the field's grain in `value`: what is left must be something the actuators can set. */

@@ -21,8 +21,6 @@ import type { Tenancy } from './tenancy.ts';
 const CENSUS_MS = 15_000;
 /** Guests recovered at once: a few calls each, within any lane's queue. */
 const RECOVER_AT_ONCE = 16;
-/** Guests counted anew before others get their turn: some 2 ms of work. */
-const RECOUNT_AT_ONCE = 250;
 /** A guest's driver brings the balloon to its size within this time of the start. */
 const BOOT_MS = 60_000;
 
@@ -94,8 +92,7 @@ export class Reconciler {
     const nowMs = clock.nowMs();
     if (nowMs - this.#censusAtMs < CENSUS_MS) return;
     this.#censusAtMs = nowMs;
-    await guests.census();
-    await this.#recountByParts();
+    await guests.census((guest) => this.#follow(guest));
   }
 
   /** Recover once more if the last attempt failed. */
@@ -240,6 +237,7 @@ export class Reconciler {
     const booting = resource === 'memory' && nowMs - guest.startedAtMs < BOOT_MS;
     if (booting || explainedBy(resource, read, known, astray)) {
       guest.held = read;
+      this.#parts.room.touch(guest.record.id);
       return;
     }
     await this.#relinquish(guest, [resource], read);
@@ -260,21 +258,6 @@ export class Reconciler {
 
   #recount(): void {
     for (const guest of this.#parts.guests.managed.values()) this.#follow(guest);
-  }
-
-  /** As `#recount`, where the sums may be a moment old. Counted here, so that the next allocation need not. */
-  async #recountByParts(): Promise<void> {
-    const { guests, room } = this.#parts;
-    let followed = 0;
-    for (const guest of guests.managed.values()) {
-      if (followed > 0 && followed % RECOUNT_AT_ONCE === 0) {
-        room.committed();
-        await new Promise((resolve) => setImmediate(resolve));
-      }
-      this.#follow(guest);
-      followed += 1;
-    }
-    room.committed();
   }
 
   /** The host's sums and the guest's cadence follow from its state. */

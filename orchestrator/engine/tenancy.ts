@@ -51,11 +51,9 @@ export class Tenancy {
     return others.reduce((all, [, { guaranteed }]) => plus(all, guaranteed), NO_ROOM);
   }
 
-  /** What each tenant that holds something holds above its guaranteed part. */
-  spare(): Map<string, Room> {
-    return new Map(
-      [...this.#room.holdings()].map(([name, held]) => [name, beyond(held, this.policy(name).guaranteed)]),
-    );
+  /** What it holds above its guaranteed part. */
+  spareOf(tenant: string): Room {
+    return beyond(this.#room.heldBy(tenant), this.policy(tenant).guaranteed);
   }
 
   /**

@@ -4,8 +4,15 @@ import t from 'tap';
 import { dominantShare } from '../../orchestrator/core/fair-share.ts';
 import { overbearing } from '../../orchestrator/core/neighbours.ts';
 import { byTurn, overtakenMs, type Waiting } from '../../orchestrator/core/queue-order.ts';
-import { type Reclaimable, reclaim, totalOf } from '../../orchestrator/core/reclaim.ts';
+import {
+  type Reclaimable,
+  ReclaimBook,
+  reclaim,
+  type Take,
+  totalOf,
+} from '../../orchestrator/core/reclaim.ts';
 import { PRIORITIES } from '../../orchestrator/core/request.ts';
+import { beyond, fitsIn, lesser, ROOM_FIELDS, type Room } from '../../orchestrator/core/room.ts';
 import { generator, pick } from '../simulation/generator.ts';
 
 const room = (cpuMillicores: number, memoryBytes = 0) => ({ cpuMillicores, memoryBytes });
@@ -124,10 +131,14 @@ t.test('reclaim: slack of all first, then lower priorities, never below what is 
     needed: number,
     from: readonly Reclaimable[],
     priority: 'low' | 'high' = 'high',
-  ) =>
-    reclaim({ wanted: room(wanted), needed: room(needed), priority }, from, spare)?.map(
+  ) => {
+    const book = new ReclaimBook();
+    for (const one of from) book.put(one.leaseId, [one]);
+    const spareOf = (tenant: string) => spare.get(tenant) ?? room(0);
+    return reclaim({ wanted: room(wanted), needed: room(needed), priority }, book, spareOf)?.map(
       ({ leaseId, room: { cpuMillicores }, kind }) => `${leaseId} ${cpuMillicores} ${kind}`,
     );
+  };
   const idle = lease('idle', { slack: room(300), most: room(500), priority: 'critical' });
   const small = lease('small', { slack: room(100), most: room(400), priority: 'low' });
   const busy = lease('busy', { most: room(1000), priority: 'normal' });
@@ -153,6 +164,79 @@ t.test('reclaim: slack of all first, then lower priorities, never below what is 
   t.equal(ask(300, 300, [kept, lease('unknown', { tenant: 'z', slack: room(300) })]), undefined);
   t.strictSame(totalOf([]), room(0));
 });
+
+// The book against a search through all leases at each step, on books that change.
+t.test('reclaim takes the same from a book as from a look at every lease', async (t) => {
+  const seed = 5;
+  const random = generator(seed);
+  t.comment(`seed ${seed}`);
+  const upTo = (most: number) => Math.floor(random() * most);
+  const book = new ReclaimBook();
+  const known = new Map<string, Reclaimable>();
+  let taken = 0;
+  for (let round = 0; round < 400; round += 1) {
+    const leaseId = `lease-${upTo(30)}`;
+    const slack = room(upTo(3) * 50, upTo(3) * 7);
+    const one: Reclaimable = {
+      leaseId,
+      tenant: 'x',
+      priority: pick(random, PRIORITIES),
+      slack,
+      most: room(slack.cpuMillicores + upTo(4) * 50, slack.memoryBytes + upTo(4) * 7),
+    };
+    const isGone = random() < 0.2;
+    book.put(leaseId, isGone ? [] : [one]);
+    if (isGone) known.delete(leaseId);
+    else known.set(leaseId, one);
+
+    const needed = room(upTo(1500), upTo(200));
+    const wanted = room(needed.cpuMillicores + upTo(300), needed.memoryBytes + upTo(40));
+    const priority = pick(random, PRIORITIES);
+    const takes = reclaim({ wanted, needed, priority }, book, () => room(1e9, 1e9));
+    taken += takes?.length ?? 0;
+    t.strictSame(takes, searched(wanted, needed, PRIORITIES.indexOf(priority), [...known.values()]));
+  }
+  t.ok(taken > 400, `${taken} takes compared`);
+});
+
+/** By looking at all leases before each take. */
+function searched(
+  wanted: Room,
+  needed: Room,
+  lower: number,
+  leases: readonly Reclaimable[],
+): Take[] | undefined {
+  const takes: Take[] = [];
+  const left = (kind: Take['kind'], { leaseId, slack, most }: Reclaimable): Room =>
+    takes.some((take) => take.leaseId === leaseId && take.kind === kind)
+      ? room(0)
+      : kind === 'slack'
+        ? slack
+        : beyond(most, slack);
+  const collect = (kind: Take['kind'], from: readonly Reclaimable[], lacking: Room): Room => {
+    let rest = lacking;
+    for (;;) {
+      const weight = (one: Reclaimable) =>
+        Math.max(...ROOM_FIELDS.map((field) => (rest[field] > 0 ? left(kind, one)[field] / rest[field] : 0)));
+      const [first] = from
+        .filter((one) => weight(one) > 0)
+        .sort(
+          (a, b) =>
+            PRIORITIES.indexOf(a.priority) - PRIORITIES.indexOf(b.priority) ||
+            weight(b) - weight(a) ||
+            (a.leaseId < b.leaseId ? -1 : 1),
+        );
+      if (first === undefined) return rest;
+      const taken = lesser(rest, left(kind, first));
+      takes.push({ leaseId: first.leaseId, room: taken, kind });
+      rest = beyond(rest, taken);
+    }
+  };
+  const short = collect('slack', leases, wanted);
+  const pressed = leases.filter(({ priority }) => PRIORITIES.indexOf(priority) < lower);
+  const rest = collect('lower-priority', pressed, beyond(short, beyond(wanted, needed)));
+  return fitsIn(rest, room(0)) ? takes : undefined;
+}
 
 t.test('one neighbour is brought back, and only while another that keeps to its own waits', async (t) => {
   const bursts = { guest: 'b', burstMillicores: 500, delayFraction: 0.4 };
