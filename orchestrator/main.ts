@@ -2,13 +2,14 @@ import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type AdapterOptions, createLibvirtAdapter } from '../libvirt-adapter/adapter.ts';
+import { systemClock } from '../libvirt-adapter/clock.ts';
 import { readDefinition } from '../libvirt-adapter/definition.ts';
 import type { HostReadings } from '../libvirt-adapter/host-readings.ts';
 import type { Libvirt } from '../libvirt-adapter/libvirt.ts';
 import { type ConfigChanges, changesOf } from './config/reload.ts';
 import type { Config } from './config.ts';
 import { HostTable } from './core/host-table.ts';
-import type { Clock, Forecaster, LeaseLedger } from './core/ports.ts';
+import type { Forecaster, HypervisorPorts, LeaseLedger } from './core/ports.ts';
 import type { ShadowStore } from './core/shadow.ts';
 import { Engine } from './engine/engine.ts';
 import type { Log } from './engine/log.ts';
@@ -17,6 +18,7 @@ import { ledgerFolder } from './ledger/lmdb-file.ts';
 import { LmdbLedger } from './ledger/lmdb-ledger.ts';
 import { upgradeLedger } from './ledger/schema-versions.ts';
 import { packageVersion } from './package-path.ts';
+import { openProxmoxNode, type ProxmoxNode, proxmoxPorts } from './proxmox-node.ts';
 import { Webhook } from './scale/webhook.ts';
 import { Service } from './service/server.ts';
 import { StateLock } from './state-lock.ts';
@@ -34,20 +36,22 @@ export interface Running {
   stop(): Promise<void>;
 }
 
-/** What a service stands on; tests and the demonstration put other things underneath. */
-export interface Foundation {
+/** Guests of this host's libvirt, or of one that is played. */
+export interface LibvirtGround {
   readonly libvirt: Libvirt;
   readonly readings: HostReadings;
+  readonly adapter?: AdapterOptions;
+}
+
+/** What a service stands on; tests and the demonstration put other things underneath. */
+export type Foundation = (LibvirtGround | ProxmoxNode) & {
   readonly forecaster: Forecaster;
   readonly ledger: LeaseLedger;
   /** Absent: nothing is recorded, and questions about the record are refused. */
   readonly shadow?: ShadowStore;
-  readonly adapter?: AdapterOptions;
-}
+};
 
-const systemClock: Clock = { nowMs: () => Date.now(), monotonicMs: () => performance.now() };
-
-/** Run the service over the host's libvirt until `stop`. */
+/** Run the service over the host's libvirt, or the configured node of Proxmox VE, until `stop`. */
 export async function serve(
   config: Config,
   options: { readonly logger: Log; readonly forecaster?: Forecaster },
@@ -74,22 +78,9 @@ export async function serve(
 
 /** Run the service over a foundation; the caller closes what it brought, after the service has stopped. */
 export async function serveOn(config: Config, foundation: Foundation, logger: Log): Promise<Running> {
-  const { libvirt, readings, forecaster, ledger, shadow } = foundation;
-  const adapter = createLibvirtAdapter(libvirt, readings, {
-    sampling: {
-      sampling: {
-        fullMs: config.telemetry.fullPeriodMs,
-        fastMs: config.telemetry.fastPeriodMs,
-        instructionStep: config.telemetry.instructionStep,
-      },
-      idleMs: config.telemetry.idlePeriodMs,
-      cpuBudgetFraction: config.telemetry.cpuBudgetFraction,
-    },
-    switchPerfEvents: config.telemetry.perfEvents,
-    onPerfUnsupported: (reason) => logger.warn({ reason }, 'the host does not count these events of guests'),
-    onFailure: (cause) => logger.warn({ err: cause }, 'a reading failed'),
-    ...foundation.adapter,
-  });
+  const { forecaster, ledger, shadow } = foundation;
+  const adapter =
+    'api' in foundation ? proxmoxPorts(config, foundation, logger) : libvirtPorts(config, foundation, logger);
   const hosts = new HostTable(systemClock);
   const engine = new Engine(
     {
@@ -147,11 +138,47 @@ function webhook(url: string, { scale }: Config): Webhook {
   return new Webhook({ url, ...(tokenFile !== undefined && { tokenFile }) });
 }
 
+function libvirtPorts(config: Config, ground: LibvirtGround, logger: Log): HypervisorPorts {
+  return createLibvirtAdapter(ground.libvirt, ground.readings, {
+    sampling: {
+      sampling: {
+        fullMs: config.telemetry.fullPeriodMs,
+        fastMs: config.telemetry.fastPeriodMs,
+        instructionStep: config.telemetry.instructionStep,
+      },
+      idleMs: config.telemetry.idlePeriodMs,
+      cpuBudgetFraction: config.telemetry.cpuBudgetFraction,
+    },
+    switchPerfEvents: config.telemetry.perfEvents,
+    onPerfUnsupported: (reason) => logger.warn({ reason }, 'the host does not count these events of guests'),
+    onFailure: (cause) => logger.warn({ err: cause }, 'a reading failed'),
+    ...ground.adapter,
+  });
+}
+
 async function hostFoundation(
   config: Config,
   { logger, forecaster: given }: { readonly logger: Log; readonly forecaster?: Forecaster },
   undo: (() => Promise<void> | void)[],
 ): Promise<Foundation> {
+  const forecaster = given ?? (await liveForecaster(config, logger, undo));
+  const ledger = LmdbLedger.open(ledgerFolder(config.stateDir));
+  undo.push(() => ledger.close());
+  await upgradeLedger(ledger);
+  const shadow = await openShadow(config, logger);
+  undo.push(() => shadow.close());
+  const ground =
+    config.proxmox.url === undefined
+      ? await libvirtGround(config, logger, undo)
+      : await openProxmoxNode(config.proxmox, config.proxmox.url, logger, undo);
+  return { ...ground, forecaster, ledger, shadow };
+}
+
+async function libvirtGround(
+  config: Config,
+  logger: Log,
+  undo: (() => Promise<void> | void)[],
+): Promise<LibvirtGround> {
   // Loaded here, so that a command that never serves needs neither libvirt nor the kernels.
   const { NativeLibvirt } = await import('../libvirt-adapter/native/connection.ts');
   const { ProcessReadings } = await import('../libvirt-adapter/process-readings.ts');
@@ -159,12 +186,6 @@ async function hostFoundation(
   const { canShapeTaps, canUseTc } = await import('../libvirt-adapter/tap-shaping.ts');
   const { TcShaper } = await import('../libvirt-adapter/tc-shaper.ts');
   const { CPU_SHARES_DEFAULT } = await import('../libvirt-adapter/limits.ts');
-  const forecaster = given ?? (await liveForecaster(config, logger, undo));
-  const ledger = LmdbLedger.open(ledgerFolder(config.stateDir));
-  undo.push(() => ledger.close());
-  await upgradeLedger(ledger);
-  const shadow = await openShadow(config, logger);
-  undo.push(() => shadow.close());
   const { libvirt: settings } = config;
   const libvirt = await NativeLibvirt.open(settings.uri, {
     keepalive: { intervalS: settings.keepaliveIntervalS, count: settings.keepaliveCount },
@@ -183,9 +204,6 @@ async function hostFoundation(
   return {
     libvirt,
     readings,
-    forecaster,
-    ledger,
-    shadow,
     adapter: {
       openCounter: openIcountCounter,
       tapShaping,

@@ -4,7 +4,7 @@ import { pause, type TimerClock } from '../../orchestrator/core/timer-clock.ts';
 import { listOf, numberIn, textIn } from './answers.ts';
 import type { ProxmoxApi } from './api.ts';
 import type { GuestCatalog } from './catalog.ts';
-import { isBusy, isConflict, ProxmoxError } from './errors.ts';
+import { isBusy, isConflict, isTaskFailure } from './errors.ts';
 import type { GuestConfig } from './guest-config.ts';
 import { finished } from './tasks.ts';
 
@@ -125,11 +125,6 @@ export class ConfigWriter {
       return waits ? (textIn(entry, 'key') ?? []) : [];
     });
   }
-}
-
-/** A task that failed may have brought a part of its change into force. */
-function isTaskFailure(cause: unknown): boolean {
-  return cause instanceof ProxmoxError && cause.phase === 'answered' && cause.status === 0;
 }
 
 /** The outcome of `work`, or undefined once `signal` aborts before it. */

@@ -5,7 +5,7 @@ import { type Entitlement, MILLICORES_PER_VCPU } from '../../orchestrator/core/p
 import { pause, type TimerClock } from '../../orchestrator/core/timer-clock.ts';
 import type { GuestCatalog } from './catalog.ts';
 import type { ConfigChange, ConfigWriter } from './config-writer.ts';
-import { translated } from './errors.ts';
+import { isTaskFailure, translated } from './errors.ts';
 import type { GuestAgent } from './guest-agent.ts';
 import { CPU_UNITS_DEFAULT, cpuMillicoresOf, type GuestConfig } from './guest-config.ts';
 
@@ -23,8 +23,6 @@ interface CpuWish {
   /** vCPUs may be asked back of this guest now. */
   readonly mayUnplug: boolean;
   readonly isRunning: boolean;
-  /** Keys that say what their absence says too are taken out. */
-  readonly isRestore: boolean;
 }
 
 /**
@@ -87,17 +85,25 @@ export class CpuActuator implements Actuator {
     const isRunning = await this.#catalog.isRunning(guest);
     let wantedVcpus = 0;
     let pluggedBefore = 0;
-    const config = await this.#writer.change(
-      guest,
-      (before) => {
-        const mayUnplug = this.#unplugIsSafe && !this.#refusedUnplug.has(guest);
-        pluggedBefore = before.vcpus;
-        wantedVcpus = vcpusWanted(before, { target, mayUnplug, isRunning });
-        return cpuChange(before, { target, mayUnplug, isRunning, isRestore });
-      },
-      signal,
-    );
-    if (config.vcpus > wantedVcpus && wantedVcpus > 0 && !signal.aborted) this.#refusedUnplug.add(guest);
+    const change = (): Promise<GuestConfig> =>
+      this.#writer.change(
+        guest,
+        (before) => {
+          const mayUnplug = this.#unplugIsSafe && !this.#refusedUnplug.has(guest);
+          const wish = { target, mayUnplug, isRunning };
+          pluggedBefore = before.vcpus;
+          wantedVcpus = vcpusWanted(before, wish);
+          return cpuChange(before, wish, isRestore);
+        },
+        signal,
+      );
+    const config = await change().catch((cause: unknown) => {
+      if (!isTaskFailure(cause) || wantedVcpus >= pluggedBefore) throw cause;
+      this.#refusedUnplug.add(guest);
+      return change();
+    });
+    if (config.vcpus > wantedVcpus && wantedVcpus < pluggedBefore && !signal.aborted)
+      this.#refusedUnplug.add(guest);
     const grew = isRunning && config.vcpus > pluggedBefore && !signal.aborted;
     return this.#held(guest, config, grew ? await this.#awaitOnline(guest, config.vcpus, signal) : undefined);
   }
@@ -141,17 +147,15 @@ export class CpuActuator implements Actuator {
 }
 
 /** vCPUs to have plugged: what cannot be plugged or taken back is left as it is. */
-function vcpusWanted(
-  config: GuestConfig,
-  { target, mayUnplug, isRunning }: Omit<CpuWish, 'isRestore'>,
-): number {
+function vcpusWanted(config: GuestConfig, { target, mayUnplug, isRunning }: CpuWish): number {
   const wanted = Math.min(target.vcpuCount, config.vcpusMax);
   const isFree = !isRunning || (config.canPlugVcpus && (wanted > config.vcpus || mayUnplug));
   return isFree ? wanted : config.vcpus;
 }
 
-function cpuChange(config: GuestConfig, wish: CpuWish): ConfigChange | undefined {
-  const { target, isRestore } = wish;
+/** @param isRestore a key that says what its absence says too is taken out */
+function cpuChange(config: GuestConfig, wish: CpuWish, isRestore: boolean): ConfigChange | undefined {
+  const { target } = wish;
   // Up, so that no guest gets less than decided.
   const limit = Math.min(
     CPU_LIMIT_MAX,
@@ -162,8 +166,8 @@ function cpuChange(config: GuestConfig, wish: CpuWish): ConfigChange | undefined
   const vcpus = vcpusWanted(config, wish);
   const set: Record<string, number> = {};
   const taken: string[] = [];
-  // Whole vCPUs without a limit need none.
-  const isBound = config.cpuLimit !== undefined || limit !== vcpus;
+  // Whole vCPUs without a limit need none, but those that are asked back may not come.
+  const isBound = config.cpuLimit !== undefined || limit !== vcpus || vcpus < config.vcpus;
   if (isBound && limit !== config.cpuLimit) set.cpulimit = limit;
   if (units !== config.cpuUnits) {
     if (units === CPU_UNITS_DEFAULT) taken.push('cpuunits');

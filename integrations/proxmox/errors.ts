@@ -50,6 +50,11 @@ export function isConflict(cause: unknown): boolean {
   return cause instanceof ProxmoxError && cause.phase === 'answered' && meaningOf(cause) === 'STATE_CONFLICT';
 }
 
+/** Whether the task of a change failed: it may have brought a part of the change into force, or nothing. */
+export function isTaskFailure(cause: unknown): boolean {
+  return cause instanceof ProxmoxError && cause.phase === 'answered' && cause.status === 0;
+}
+
 /** Whether Proxmox VE knows no such guest, or shows it to nobody with our privileges. */
 export function isMissing(cause: unknown): boolean {
   if (!(cause instanceof ProxmoxError) || cause.phase !== 'answered') return false;

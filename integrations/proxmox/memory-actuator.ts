@@ -5,7 +5,7 @@ import { type Entitlement, MIB } from '../../orchestrator/core/profile.ts';
 import { pause, type TimerClock } from '../../orchestrator/core/timer-clock.ts';
 import type { GuestCatalog } from './catalog.ts';
 import type { ConfigChange, ConfigWriter } from './config-writer.ts';
-import { translated } from './errors.ts';
+import { isTaskFailure, translated } from './errors.ts';
 import { type GuestConfig, isBalloonFree } from './guest-config.ts';
 import { balloonOf } from './guest-status.ts';
 import { plugSizeMib } from './plug-sizes.ts';
@@ -114,11 +114,17 @@ export class MemoryActuator implements Actuator {
       targetMib <= unpluggedMib ? unpluggedMib : Math.max(unpluggedMib, plugSizeMib(targetMib, mostMib));
     if (!config.canPlugMemory || wantedMib === config.memoryMib) return config;
     this.#unpluggedMib.set(guest, unpluggedMib);
-    const after = await this.#writer.change(
+    const change = this.#writer.change(
       guest,
       ({ memoryMib }) => (memoryMib === wantedMib ? undefined : { set: { memory: wantedMib } }),
       signal,
     );
+    const after = await change.catch((cause: unknown) => {
+      // No DIMM came or went: the balloon may still give, or cover, what it can.
+      const isAllThereIs = wantedMib > config.memoryMib && config.balloonMib >= config.memoryMib;
+      if (!isTaskFailure(cause) || isAllThereIs) throw cause;
+      return config;
+    });
     if (after.memoryMib === unpluggedMib) this.#unpluggedMib.delete(guest);
     return after;
   }

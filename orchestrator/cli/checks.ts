@@ -3,6 +3,7 @@ import { connect } from 'node:net';
 import { delimiter, dirname, join } from 'node:path';
 import { type Config, ConfigError, loadConfig } from '../config.ts';
 import { packagePath } from '../package-path.ts';
+import { proxmoxChecks } from './proxmox-check.ts';
 
 /** One thing a working host has. `advice` says what to do when it is not ok. */
 export interface Check {
@@ -43,16 +44,24 @@ export async function runChecks(options: {
     node(),
     build(),
     check,
+    ...(await hypervisor(config, options.path)),
+    stateFolder(config?.stateDir ?? '/var/lib/foreshade'),
+    await service(options.socket ?? config?.service.socket),
+  ];
+}
+
+/** What runs the guests: a node elsewhere asks nothing of this host. */
+async function hypervisor(config: Config | undefined, path: string): Promise<Check[]> {
+  if (config?.proxmox.url !== undefined) return proxmoxChecks(config.proxmox, config.proxmox.url);
+  return [
     library(),
     await libvirtSocket(config),
-    qemu(options.path),
+    qemu(path),
     kvm(),
     cgroup(),
     pressure(),
     instructionCounter(),
     queueingDiscipline(),
-    stateFolder(config?.stateDir ?? '/var/lib/foreshade'),
-    await service(options.socket ?? config?.service.socket),
   ];
 }
 

@@ -8,6 +8,7 @@ export interface CrossRule {
 
 const atMost = (a: unknown, b: unknown): boolean => (a as number) <= (b as number);
 const differ = (a: unknown, b: unknown): boolean => a === undefined || a !== b;
+const goesWith = (a: unknown, b: unknown): boolean => a !== undefined || b === undefined;
 
 /** Every rule that no key can state alone. */
 export const CROSS_RULES: readonly CrossRule[] = [
@@ -55,6 +56,16 @@ export const CROSS_RULES: readonly CrossRule[] = [
     keys: ['shadow.minute_days', 'shadow.hour_days'],
     rule: 'must not exceed shadow.hour_days: what is coarser is kept for longer',
     holds: (minutes, hours) => hours === undefined || atMost(minutes, hours),
+  },
+  {
+    keys: ['proxmox.node', 'proxmox.url'],
+    rule: 'must be given where proxmox.url is: one node is driven',
+    holds: goesWith,
+  },
+  {
+    keys: ['proxmox.token_file', 'proxmox.url'],
+    rule: 'must be given where proxmox.url is: nothing is told without a token',
+    holds: goesWith,
   },
   {
     keys: ['service.http_socket', 'service.socket'],

@@ -30,6 +30,10 @@ const QUANTILE_MAX = 0.99;
 /** Addresses that never leave the host. */
 const LOOPBACK = /^(?:127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\]):([1-9]\d{0,4})$/;
 const PORT_MAX = 65_535;
+/** A host and a port, and nothing that could hold a secret. */
+const HTTPS_URL = /^https:\/\/(?:[A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:]{2,39}\])(?::\d{1,5})?\/?$/;
+const NODE_NAME = /^[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/;
+const FINGERPRINT = /^(?:[0-9a-fA-F]{64}|[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){31})$/;
 /** One to three names with slashes between. */
 const INPUT_NAME = /^(?:[^/]{1,256}\/){0,2}[^/]{1,256}$/;
 /** Name of a model: that of a folder, no path, nothing hidden. */
@@ -82,6 +86,21 @@ function inputNames() {
     'a list of names of parameters, such as ["user", "encode/file_*", "acme/encode/title"]: NAME, WORKLOAD/NAME or TENANT/WORKLOAD/NAME, where * in NAME stands for any characters';
   const text = z.string({ error: rule }).regex(INPUT_NAME, { error: rule });
   return { type: z.array(text, { error: rule }).max(INPUT_NAMES_MAX, { error: rule }), rule };
+}
+
+function nodeName() {
+  const rule = 'the name of a node: letters, digits and dashes, at most 63';
+  return { type: z.string({ error: rule }).regex(NODE_NAME, { error: rule }), rule };
+}
+
+function fingerprint() {
+  const rule = 'a SHA-256 fingerprint: 64 hex digits, with colons between pairs or without';
+  return { type: z.string({ error: rule }).regex(FINGERPRINT, { error: rule }), rule };
+}
+
+function httpsUrl() {
+  const rule = 'an https URL of a host and a port, such as "https://pve1:8006"';
+  return { type: z.string({ error: rule }).regex(HTTPS_URL, { error: rule }), rule };
 }
 
 function loopback() {
@@ -266,6 +285,43 @@ export const CONFIG_SCHEMA = z.strictObject({
       ),
     },
     'How the hypervisor is reached.',
+  ),
+  proxmox: section(
+    {
+      url: optional(
+        httpsUrl(),
+        'Where the REST API of Proxmox VE answers. Given, guests are driven through it and not through libvirt.',
+      ),
+      node: optional(nodeName(), 'The node whose guests are driven.'),
+      token_file: optional(
+        path(PATH_CHARS_MAX),
+        'File with an API token, USER@REALM!TOKENID=SECRET, for root or the service alone to read. Read again when the token is refused.',
+      ),
+      fingerprint: optional(
+        fingerprint(),
+        "SHA-256 fingerprint of the server's certificate: that one, and no other, whoever signed it.",
+      ),
+      ca_file: optional(
+        path(PATH_CHARS_MAX),
+        "Certificates of the authorities that may have signed the server's, PEM. Absent: the system's.",
+      ),
+      timeout_ms: key(
+        whole(100, 600_000),
+        10_000,
+        'Longest wait for one call; one that changes a guest may take 20 s.',
+      ),
+      vcpu_unplug: key(
+        flag(),
+        false,
+        'The guests here survive a vCPU unplug. Otherwise plugged vCPUs stay, and `cpulimit` holds the guest.',
+      ),
+      plug_memory_to_mib: key(
+        whole(0, 4_194_304),
+        0,
+        'Guests with memory hotplug may be grown to this by DIMMs. 0: they are given no more than their `memory`.',
+      ),
+    },
+    'Guests of a Proxmox VE node, instead of libvirt: see docs/proxmox.md.',
   ),
   service: section(
     {

@@ -1,9 +1,11 @@
 import type { CallContext } from '../core/engine.ts';
+import { differing } from '../core/entitlement.ts';
 import { AllocatorError } from '../core/errors.ts';
 import type { GuestFacts, GuestId, Mode } from '../core/guest.ts';
 import type { ExpectedStart, GuestStarts } from '../core/guest-start.ts';
 import type { Lease } from '../core/lease.ts';
 import type { Clock, Hypervisor } from '../core/ports.ts';
+import type { Entitlement } from '../core/profile.ts';
 import type { Background } from './background.ts';
 import { type Grants, START_MS_MAX } from './grants.ts';
 import type { GuestBook } from './guest-book.ts';
@@ -78,7 +80,7 @@ export class GuestStartDesk implements GuestStarts {
     const guest = guests.find(id);
     if (guest === undefined) return;
     this.#forget(guest);
-    background.keep(reconciler.gone(guest));
+    background.keep(reconciler.stopped(guest));
   }
 
   /** A guest that runs, or never came up, is expected no longer. */
@@ -134,7 +136,8 @@ export class GuestStartDesk implements GuestStarts {
     // Word of its last stop is on its way: what it held then is gone.
     if (guest.facts.state !== 'shut-off') background.keep(reconciler.gone(guest));
     guest.facts = facts;
-    if (guest.record.byDefinition) guest.record = { ...guest.record, ...asDefined(facts) };
+    if (guest.record.byDefinition && !isOurs(guest, facts.entitlement))
+      guest.record = { ...guest.record, ...asDefined(facts) };
     return guest;
   }
 
@@ -161,6 +164,12 @@ export class GuestStartDesk implements GuestStarts {
     guest.starting = false;
     this.#parts.room.touch(guest.record.id);
   }
+}
+
+/** True when the definition says what we set last, and have not taken back since: that is nobody's wish for a baseline. */
+function isOurs({ record }: ManagedGuest, entitlement: Entitlement): boolean {
+  const same = (one: Entitlement): boolean => differing(one, entitlement).length === 0;
+  return !same(record.baseline.entitlement) && record.known.some(same);
 }
 
 /** What a definition says of a guest's baseline; whoever changed an earlier run has no say in this one. */

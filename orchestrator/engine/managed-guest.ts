@@ -252,7 +252,7 @@ export class ManagedGuest {
 }
 
 /** The last so many that differ, in their order. */
-function remembered(known: readonly Entitlement[]): Entitlement[] {
+export function remembered(known: readonly Entitlement[]): Entitlement[] {
   const isLast = (one: Entitlement, i: number): boolean =>
     known.slice(i + 1).every((later) => differing(one, later).length > 0);
   return known.filter(isLast).slice(-KNOWN_MAX);

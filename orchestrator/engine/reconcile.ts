@@ -1,4 +1,4 @@
-import { explainedBy, withResource } from '../core/entitlement.ts';
+import { differing, explainedBy, withResource } from '../core/entitlement.ts';
 import { AllocatorError } from '../core/errors.ts';
 import type { GuestFacts } from '../core/guest.ts';
 import type { Actuated, Clock, GuestEvent, Hypervisor, LeaseLedger } from '../core/ports.ts';
@@ -12,10 +12,11 @@ import type { GuestMoves } from './guest-moves.ts';
 import type { HostRoom } from './host-room.ts';
 import type { LeaseBook } from './lease-book.ts';
 import type { Log } from './log.ts';
-import type { ManagedGuest } from './managed-guest.ts';
+import { type ManagedGuest, remembered } from './managed-guest.ts';
 import type { Actuators } from './mover.ts';
 import { recoverGuest } from './recover.ts';
 import type { Tenancy } from './tenancy.ts';
+import { within } from './within.ts';
 
 /** Facts of guests we do not manage are read anew this often: they count against the host's room. */
 const CENSUS_MS = 15_000;
@@ -23,6 +24,8 @@ const CENSUS_MS = 15_000;
 const RECOVER_AT_ONCE = 16;
 /** A guest's driver brings the balloon to its size within this time of the start. */
 const BOOT_MS = 60_000;
+/** Longest wait for a stopped guest's settings to be put back: nothing but a file is changed. */
+const PUT_BACK_MS = 30_000;
 
 export interface ReconcilerParts {
   readonly clock: Clock;
@@ -68,6 +71,8 @@ export class Reconciler {
     }
     switch (event.kind) {
       case 'stopped':
+        await this.stopped(guest);
+        break;
       case 'removed':
         await this.gone(guest);
         break;
@@ -163,6 +168,7 @@ export class Reconciler {
       if (found === undefined || found.state !== 'running') {
         guest.unread = false;
         await this.gone(guest);
+        await this.#putBack(guest);
         return;
       }
       const foreign = await recoverGuest(guest, found, actuators, pause);
@@ -197,9 +203,48 @@ export class Reconciler {
     await ledger.commit([guest.write()]);
   }
 
-  /** A stopped guest holds nothing; its live settings are gone with it. Asks the hypervisor nothing. */
+  /** A guest stopped: its leases end, and what we set on it is taken back where it outlives the run. */
+  async stopped(guest: ManagedGuest): Promise<void> {
+    await this.gone(guest);
+    await guest.serialize(() => this.#putBack(guest));
+  }
+
+  /**
+   * Where settings outlive a run, ours are taken back from a guest that stopped: it would start with what an ended lease had
+   * asked for. What somebody else has set stays. Call inside `guest.serialize`.
+   */
+  async #putBack(guest: ManagedGuest): Promise<void> {
+    const { hypervisor, actuators, moves, ledger, log } = this.#parts;
+    const { id, name, mode, baseline, known, relinquished } = guest.record;
+    if (!hypervisor.settingsPersist || mode !== 'enforce') return;
+    try {
+      const { state, entitlement } = await hypervisor.inspect(id);
+      const left = differing(entitlement, baseline.entitlement).filter(
+        (resource) => !relinquished.includes(resource) && explainedBy(resource, entitlement, known, false),
+      );
+      guest.held = entitlement;
+      if (state === 'running') {
+        if (left.length > 0) moves.retryLater(guest); // started again already: the tick brings it where it belongs
+        return;
+      }
+      for (const resource of left) {
+        const read = await within(PUT_BACK_MS, (signal) => actuators[resource].restore(id, baseline, signal));
+        guest.held = withResource(guest.held, resource, read);
+      }
+      guest.record = { ...guest.record, known: [baseline.entitlement] };
+      await ledger.commit([guest.write()]);
+    } catch (cause) {
+      if (!(cause instanceof AllocatorError)) throw cause;
+      if (cause.code === 'GUEST_NOT_FOUND') return;
+      log.warn({ guest: name, code: cause.code, err: cause }, 'a stopped guest still has our settings');
+      moves.retryLater(guest);
+    }
+  }
+
+  /** A stopped guest holds nothing; its live settings are gone with it, or were put back. Asks the hypervisor nothing. */
   async gone(guest: ManagedGuest): Promise<void> {
-    const { ledger, leases, groups, endings } = this.#parts;
+    const { hypervisor, ledger, leases, groups, endings } = this.#parts;
+    const { held } = guest;
     guest.facts = { ...guest.facts, state: 'shut-off' };
     guest.adjusted.clear();
     guest.held = guest.record.baseline.entitlement;
@@ -212,8 +257,10 @@ export class Reconciler {
       await endings.endGone(open.lease.id, 'the guest stopped');
     }
     guest.goneUntilMs = Number.NEGATIVE_INFINITY;
-    const { intended: _, startedByUs: __, ...record } = guest.record;
-    guest.record = { ...record, known: [record.baseline.entitlement], moving: false };
+    const { intended, startedByUs: _, ...record } = guest.record;
+    const left = [...record.known, held, ...(intended === undefined ? [] : [intended])];
+    const known = [record.baseline.entitlement, ...(hypervisor.settingsPersist ? left : [])];
+    guest.record = { ...record, known: remembered(known), moving: false };
     this.#follow(guest);
     await ledger.commit([guest.write()]);
   }
