@@ -11,6 +11,14 @@ import { installPackages } from './debian-packages.mjs';
 import { ROOT, run, say, step } from './steps.mjs';
 
 const NODE_OLDEST = [20, 11];
+/** What the tests of clients call by: without them those tests skip. */
+const CLIENT_PACKAGES = [
+  'curl',
+  'protobuf-compiler',
+  'protobuf-compiler-grpc',
+  'python3-grpcio',
+  'python3-protobuf',
+];
 /** Without these nothing can be built; the others only make the real-guest parts skip. */
 const BUILD_PACKAGES = ['g++', 'libc6-dev', 'libvirt-dev'];
 
@@ -22,8 +30,8 @@ function checkNode() {
 
 // Debian 12 starts no service for these; 13 starts the system's libvirtd, which ends when nobody has asked it for two minutes.
 // The lab has a daemon of its own and asks the system's nothing.
-function installLabPackages() {
-  const still = installPackages(LAB_PACKAGES);
+function installDebianPackages() {
+  const still = installPackages([...LAB_PACKAGES, ...CLIENT_PACKAGES]);
   if (still === undefined)
     say('this is not a Debian system: packages are left to you; tests on real guests will skip');
   else if (still.some((name) => BUILD_PACKAGES.includes(name)))
@@ -51,7 +59,7 @@ function installModules() {
 
 try {
   checkNode();
-  installLabPackages();
+  installDebianPackages();
   installModules();
   const { build } = await import('./build.mjs');
   await build();

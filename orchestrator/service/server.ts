@@ -57,6 +57,7 @@ export class Service implements Door {
   readonly #health: Health;
   readonly #callers = new Set<Caller>();
   readonly #routes: readonly Route[];
+  readonly #contract = Contract.load();
   #http: HttpServer[] = [];
   #whenIdle: (() => void) | undefined;
   #isClosing = false;
@@ -93,7 +94,7 @@ export class Service implements Door {
         ? []
         : addRoutes(this.#server, HookServiceService, hookHandlers(hook, parts.logger), this)),
     ];
-    addReflection(this.#server);
+    addReflection(this.#server, this.#contract);
   }
 
   /**
@@ -167,7 +168,7 @@ export class Service implements Door {
       health: this.#health,
       api: {
         routes: this.#routes,
-        contract: Contract.load(),
+        contract: this.#contract,
         door: this,
         version,
         bodyBytesMax: MESSAGE_BYTES_MAX,
