@@ -1,13 +1,14 @@
-// Experts: several quantile forecasts of one output, averaged by how well each foretold this workload's past runs.
+// Experts: several forecasts of one output, joined by how well each foretold this workload's past runs.
 //
 // All but the first are empirical: weighted quantiles of what the remembered runs taught, so they follow any shape and
-// never leave what was seen. The weights of an expert's average are those of its losses L, pinball losses of usage
+// never leave what was seen. An expert's weight is that of its losses L, pinball losses of usage
 // (not of its logarithm) in units of that usage:
 //
 //   weight_e ~ L_e^-6,   L_e = sum of decayed own losses + PRIOR_RUNS x mean own loss x r_e
 //
 // r_e is the expert's loss over the mean of all experts', over all workloads: a new workload starts with the experts that
-// served the others. Quantiles are averaged, in logarithms.
+// served the others. Four of them only weigh the remembered runs: their weights are mixed to one distribution, so that work which
+// is fast or slow keeps both heads. Its quantiles and those of the process and its misses are averaged, in logarithms.
 //
 // Source: Berrisch & Ziel, "CRPS learning", Journal of Econometrics 237, 2023 (averages of quantiles by their losses).
 import {
@@ -33,6 +34,7 @@ import {
   W_NOW,
   W_ORDER,
   W_ORDER_SIZE,
+  W_RECENT,
   W_SEEN,
   W_STANDING,
   W_Y,
@@ -100,10 +102,14 @@ const DISTANCE: i32 = 3;
 const WEIGHTS: i32 = VECTORS_END;
 const WEIGHTS_NEAR: i32 = VECTORS_END + 1;
 let nearMask: u64 = 0;
+let nearTotal: f64 = 0.0;
+let courseTotal: f64 = 0.0;
 
 const rows = memory.data(1024); //   f64[8, 16], quantiles of each expert
 const shared = memory.data(512); //  f64[OUTPUTS, 8], losses over all workloads, over their mean
 const newest = memory.data(64); //   f64[EXPERTS], losses of the run being judged
+const trust = memory.data(64); //    f64[EXPERTS], weights of the experts
+const mixture = memory.data(512); // f64[RUNS_MAX], weights of the runs
 const centres = memory.data(528); // f64[RUNS_MAX + 2], mass up to the middle of each value
 const ranked = memory.data(520); //  f64[RUNS_MAX + 1], the values with weight
 const keys = memory.data(256); //    i32[RUNS_MAX]
@@ -261,17 +267,21 @@ function below(key: v128): i32 {
   return i32x4.extract_lane(sums, 0) + i32x4.extract_lane(sums, 1);
 }
 
-/** Weights of the nearest of `count` runs, by the distances in DISTANCE, into f64[RUNS_MAX]. */
-function weigh(count: i32, most: i32, out: usize): void {
+/** Weights of the nearest of `count` runs, by the distances in DISTANCE, into f64[RUNS_MAX]. @returns their sum */
+function weigh(count: i32, most: i32, out: usize): f64 {
   const distances = vector(DISTANCE);
   const k = min(min(most, max(NEIGHBOURS_MIN, count >> 1)), count);
   const reach = smallest(distances, k) + 1e-9;
   const scale = f64x2.splat(FADE / reach);
+  let sum = f64x2.splat(0.0);
   for (let at: usize = 0; at < LINE; at += 16) {
     const distance = v128.load(distances + at);
     const weight = f64x2.sub(f64x2.splat(1.0), f64x2.mul(distance, scale));
-    v128.store(out + at, v128.and(weight, f64x2.le(distance, f64x2.splat(reach))));
+    const kept = v128.and(weight, f64x2.le(distance, f64x2.splat(reach)));
+    v128.store(out + at, kept);
+    sum = f64x2.add(sum, kept);
   }
+  return f64x2.extract_lane(sum, 0) + f64x2.extract_lane(sum, 1);
 }
 
 /** Distances of the runs that taught an output: by their parameters, or by the course of usage before them too. */
@@ -300,7 +310,7 @@ function within(y: f64): f64 {
 
 const MEDIAN: i32 = 5; // place of 0.5 among the levels
 
-/** Let every expert answer for one output; its process's quantiles stand in the first row. */
+/** Let the process answer for one output, whose quantiles stand in the first row, and its misses; weigh the runs by how near they are. */
 function consult(p: usize, output: i32): void {
   const count = sizeOf(p, output);
   const order = orderOf(p, output);
@@ -309,17 +319,24 @@ function consult(p: usize, output: i32): void {
   lowest = element(values, load<u8>(order)) - beyond;
   highest = element(values, load<u8>(order + <usize>(count - 1))) + beyond;
   for (let l = 0; l < LEVELS; ++l) put(rowOf(PROCESS), l, within(element(rowOf(PROCESS), l)));
-  memory.copy(rowOf(WINDOW), standingOf(p, output, STANDING_WINDOW), QUANTILES);
-  memory.copy(rowOf(RECENT_RUNS), standingOf(p, output, STANDING_RECENT), QUANTILES);
   consultMisses(p, output);
   if (maskOf(p, output) !== nearMask) {
     nearMask = maskOf(p, output);
     measure(p, output, false);
-    weigh(count, NEIGHBOURS, vector(WEIGHTS_NEAR));
+    nearTotal = weigh(count, NEIGHBOURS, vector(WEIGHTS_NEAR));
   }
-  weightedQuantiles(order, count, values, vector(WEIGHTS_NEAR), rowOf(NEAR_RUNS));
   measure(p, output, true);
-  weigh(count, NEIGHBOURS_COURSE, vector(WEIGHTS));
+  courseTotal = weigh(count, NEIGHBOURS_COURSE, vector(WEIGHTS));
+}
+
+/** Let those that only weigh the runs answer each by itself, by the weights of the last `consult`. */
+function consultEach(p: usize, output: i32): void {
+  const count = sizeOf(p, output);
+  const order = orderOf(p, output);
+  const values = valuesOf(p, output);
+  memory.copy(rowOf(WINDOW), standingOf(p, output, STANDING_WINDOW), QUANTILES);
+  memory.copy(rowOf(RECENT_RUNS), standingOf(p, output, STANDING_RECENT), QUANTILES);
+  weightedQuantiles(order, count, values, vector(WEIGHTS_NEAR), rowOf(NEAR_RUNS));
   weightedQuantiles(order, count, values, vector(WEIGHTS), rowOf(NEAR_COURSE));
 }
 
@@ -334,39 +351,70 @@ function consultMisses(p: usize, output: i32): void {
   for (let l = 0; l < LEVELS; ++l) put(row, l, within(median + element(standing, l)));
 }
 
-/**
- * Average the experts for one output, at the request of the last `approach`.
- * @param row f64[LEVELS], the process's quantiles, logarithms; overwritten with the average
- */
-export function averageExperts(p: usize, output: i32, row: usize): void {
-  if (sizeOf(p, output) === 0) return;
-  memory.copy(rowOf(PROCESS), row, (<usize>LEVELS) << 3);
-  consult(p, output);
+/** Weights of the experts by their losses, adding up to 1, into `trust`. */
+function weighExperts(p: usize, output: i32): void {
   const losses = p + W_LOSS + ((<usize>output) << 6);
   const own = element(losses, LOSS_RUNS);
   let typical = 0.0;
   for (let e = 0; e < EXPERTS; ++e) typical += element(losses, e) / <f64>EXPERTS;
   const prior = own > 0.0 ? (PRIOR_RUNS * typical) / own : PRIOR_RUNS;
   let total = 0.0;
-  memory.fill(row, 0, QUANTILES);
   for (let e = 0; e < EXPERTS; ++e) {
     const loss = element(losses, e) + prior * element(shared, output * 8 + e);
     const inverse = 1.0 / max(loss / (own + PRIOR_RUNS), LOSS_MIN);
     const square = inverse * inverse;
     const weight = square * square * square; // loss^-6
+    put(trust, e, weight);
     total += weight;
-    addScaled(row, weight, rowOf(e), LEVELS);
   }
-  for (let l = 0; l < LEVELS; ++l) put(row, l, element(row, l) / total);
+  for (let e = 0; e < EXPERTS; ++e) put(trust, e, element(trust, e) / total);
+}
+
+/** One distribution of those that only weigh the runs: their weights are mixed, never their quantiles averaged. */
+function mixRuns(p: usize, output: i32): void {
+  const count = sizeOf(p, output);
+  const apart = p + W_APART + <usize>output * LINE;
+  const recent = p + W_RECENT + <usize>output * LINE;
+  const near = vector(WEIGHTS_NEAR);
+  const course = vector(WEIGHTS);
+  const infinity = f64x2.splat(Infinity);
+  const a = f64x2.splat(element(trust, WINDOW) / <f64>count);
+  const b = f64x2.splat(element(trust, RECENT_RUNS));
+  const c = f64x2.splat(element(trust, NEAR_RUNS) / nearTotal);
+  const d = f64x2.splat(element(trust, NEAR_COURSE) / courseTotal);
+  for (let at: usize = 0; at < LINE; at += 16) {
+    const even = v128.and(a, f64x2.lt(v128.load(apart + at), infinity));
+    const aged = f64x2.add(even, f64x2.mul(b, v128.load(recent + at)));
+    const placed = f64x2.add(f64x2.mul(c, v128.load(near + at)), f64x2.mul(d, v128.load(course + at)));
+    v128.store(mixture + at, f64x2.add(aged, placed));
+  }
+  weightedQuantiles(orderOf(p, output), count, valuesOf(p, output), mixture, rowOf(WINDOW));
 }
 
 /**
- * Judge the experts on a run that is over, before it is remembered; they were asked by `averageExperts` just now.
+ * Join the experts for one output, at the request of the last `approach`.
+ * @param row f64[LEVELS], the process's quantiles, logarithms; overwritten
+ */
+export function joinExperts(p: usize, output: i32, row: usize): void {
+  if (sizeOf(p, output) === 0) return;
+  memory.copy(rowOf(PROCESS), row, (<usize>LEVELS) << 3);
+  consult(p, output);
+  weighExperts(p, output);
+  mixRuns(p, output);
+  memory.fill(row, 0, QUANTILES);
+  addScaled(row, element(trust, PROCESS), rowOf(PROCESS), LEVELS);
+  addScaled(row, element(trust, MISSES), rowOf(MISSES), LEVELS);
+  addScaled(row, 1.0 - element(trust, PROCESS) - element(trust, MISSES), rowOf(WINDOW), LEVELS);
+}
+
+/**
+ * Judge the experts on a run that is over, before it is remembered; they were asked by `joinExperts` just now.
  * @param y     what the run taught of this output, a logarithm
  * @param floor smallest step of the output, in its unit; 0: the logarithm is that of the value itself
  */
 export function judge(p: usize, output: i32, y: f64, floor: f64): void {
   if (sizeOf(p, output) === 0) return;
+  consultEach(p, output);
   const actual = usageOf(y, floor);
   const losses = p + W_LOSS + ((<usize>output) << 6);
   const scale = actual + usageOf(element(rowOf(WINDOW), MEDIAN), floor) + max(floor, 1e-3);
@@ -451,18 +499,26 @@ function rememberCourses(p: usize, output: i32, size: i32): void {
   }
 }
 
-/** Quantiles of every run and of the newer runs. */
+/** Quantiles of every run and of the newer runs, and the weights of the latter. */
 function rememberStanding(p: usize, output: i32, size: i32): void {
   const values = valuesOf(p, output);
   const order = orderOf(p, output);
   const weights = vector(WEIGHTS);
   for (let i = 0; i < RUNS_MAX; ++i) put(weights, i, 1.0);
   weightedQuantiles(order, size, values, weights, standingOf(p, output, STANDING_WINDOW));
+  let faded = 0.0;
   for (let i = 0; i < size; ++i) {
     const place = <i32>load<u8>(order + <usize>i);
     put(weights, place, element(fading, behind(p, place)));
+    faded += element(weights, place);
   }
   weightedQuantiles(order, size, values, weights, standingOf(p, output, STANDING_RECENT));
+  const recent = p + W_RECENT + <usize>output * LINE;
+  memory.fill(recent, 0, LINE);
+  for (let i = 0; i < size; ++i) {
+    const place = <i32>load<u8>(order + <usize>i);
+    put(recent, place, element(weights, place) / faded);
+  }
 }
 
 /** Quantiles of the misses. */

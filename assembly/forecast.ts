@@ -1,7 +1,7 @@
 // From posteriors to quantiles of usage: a request's own increment over the guest's present usage, its duration, and
 // the course over the knots.
 
-import { approach, averageExperts, judge, processMedian, remember } from './experts';
+import { approach, joinExperts, judge, processMedian, remember } from './experts';
 import { exponentials } from './exponential';
 import { baseOf, recentQuantiles } from './guests';
 import {
@@ -123,7 +123,7 @@ function settleProcess(p: usize, output: i32): bool {
 /** Quantiles of the output last settled, logarithms: the process and the belief alone, or averaged with the experts. */
 function foretell(p: usize, output: i32): void {
   studentQuantiles(centre, deviation, nu, foretold);
-  if (p !== 0) averageExperts(p, output, foretold);
+  if (p !== 0) joinExperts(p, output, foretold);
 }
 const foretold = memory.data(128); // f64[LEVELS]
 

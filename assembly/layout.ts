@@ -63,7 +63,8 @@ export const W_DEPENDENCE: usize = W_STANDING + <usize>(OUTPUTS * 3) * QUANTILES
 export const W_ORDER: usize = W_DEPENDENCE + <usize>(OUTPUTS * OUTPUTS) * 8; // u8[OUTPUTS, RUNS_MAX], runs by size
 export const W_ORDER_SIZE: usize = W_ORDER + <usize>(OUTPUTS * RUNS_MAX); // i32[OUTPUTS]
 export const W_MISS_SIZE: usize = W_ORDER_SIZE + 32; //                i32[OUTPUTS]
-export const WORKLOAD_BYTES: usize = (W_MISS_SIZE + 32 + 63) & ~63;
+export const W_RECENT: usize = (W_MISS_SIZE + 32 + 63) & ~63; //       f64[OUTPUTS, RUNS_MAX], newer runs more, adding up to 1
+export const WORKLOAD_BYTES: usize = W_RECENT + <usize>OUTPUTS * LINE;
 
 // One guest.
 export const G_COUNT: usize = 0; //                                    i32[8], readings in the ring, by field

@@ -1,4 +1,4 @@
-// Goal: a forecast is the average of the six experts that assembly/experts.ts states, by the losses they had.
+// Goal: a forecast joins the six experts that assembly/experts.ts states, by the losses they had: four as one distribution.
 // Method: an oracle written from the statement alone, in plain TypeScript: it keeps every run, and works each expert anew
 // from all of them. Only the process's own quantiles are taken from the kernels; process.test.ts has an oracle of those.
 import t from 'tap';
@@ -40,22 +40,28 @@ function quantiles(points: Weighted): number[] {
   });
 }
 
-function neighbours(runs: readonly Run[], distances: readonly number[], most: number): number[] {
+function neighbours(runs: readonly Run[], distances: readonly number[], most: number): Weighted {
   const k = Math.min(most, Math.max(6, Math.floor(runs.length / 2)), runs.length);
   const reach = ([...distances].sort((a, b) => a - b)[k - 1] as number) + 1e-9;
   const weight = (d: number): number => (d > reach ? 0 : 1 - (0.9 * d) / reach);
-  return quantiles(runs.map((run, i) => [run.y, weight(distances[i] as number)]));
+  return runs.map((run, i) => [run.y, weight(distances[i] as number)]);
+}
+
+/** What the experts say: quantiles of each, and of those that only weigh the runs the weights, by expert. */
+interface Said {
+  readonly rows: readonly number[][];
+  readonly weighed: ReadonlyMap<number, Weighted>;
 }
 
 const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
 
-/** Quantiles of every expert; two numbers and three categories make a row. */
+/** What every expert says; two numbers and three categories make a row. */
 function experts(
   all: readonly Run[],
   row: readonly number[],
   now: readonly [number, number],
   process: number[],
-) {
+): Said {
   const runs = all.slice(-KEPT);
   const n = runs.length;
   const ys = runs.map((run) => run.y);
@@ -89,32 +95,49 @@ function experts(
     return sum;
   });
   const misses = runs.filter((run) => !Number.isNaN(run.miss));
-  return [
-    kept,
-    quantiles(ys.map((y) => [y, 1])),
-    quantiles(ys.map((y, i) => [y, 2 ** (-(n - 1 - i) / 8)])),
-    neighbours(runs, near, 16),
+  const missed =
     misses.length === 0
       ? kept
-      : quantiles(misses.map((run) => [run.miss, 1])).map((q) => within((kept[MEDIAN] as number) + q)),
-    neighbours(runs, course, 40),
-  ];
+      : quantiles(misses.map((run) => [run.miss, 1])).map((q) => within((kept[MEDIAN] as number) + q));
+  const weighed = new Map<number, Weighted>([
+    [1, ys.map((y) => [y, 1])],
+    [2, ys.map((y, i) => [y, 2 ** (-(n - 1 - i) / 8)])],
+    [3, neighbours(runs, near, 16)],
+    [5, neighbours(runs, course, 40)],
+  ]);
+  const rows = Array.from({ length: EXPERTS }, (_, e) => {
+    const points = weighed.get(e);
+    return points === undefined ? (e === 0 ? kept : missed) : quantiles(points);
+  });
+  return { rows, weighed };
 }
 
-/** The losses, and the average by them. */
+/** The losses, and what the experts say together by them. */
 class Judge {
   own = new Array<number>(EXPERTS).fill(0);
   shared = [0.7, 1.15, 1.15, 1.15, 0.7, 1.15];
   runs = 0;
 
-  average(rows: readonly number[][]): number[] {
+  join({ rows, weighed }: Said): number[] {
     const prior = this.runs > 0 ? (3 * mean(this.own)) / this.runs : 3;
-    const weights = this.own.map(
+    const powers = this.own.map(
       (loss, e) => Math.max((loss + prior * (this.shared[e] as number)) / (this.runs + 3), 1e-6) ** -6,
     );
-    const total = weights.reduce((a, b) => a + b, 0);
-    return QUANTILE_LEVELS.map((_, l) =>
-      rows.reduce((s, row, e) => s + ((weights[e] as number) / total) * (row[l] as number), 0),
+    const total = powers.reduce((a, b) => a + b, 0);
+    const trust = powers.map((power) => power / total);
+    const mixed = [...weighed].flatMap(([e, points]) => {
+      const sum = points.reduce((s, [, w]) => s + w, 0);
+      return points.map(([y, w]) => [y, ((trust[e] as number) * w) / sum] as const);
+    });
+    // A run that several weigh is one value.
+    const values = [...new Set(mixed.map(([y]) => y))];
+    const points = values.map((y) => [y, mixed.reduce((s, [v, w]) => (v === y ? s + w : s), 0)] as const);
+    const shared = 1 - (trust[0] as number) - (trust[4] as number);
+    return quantiles(points).map(
+      (q, l) =>
+        shared * q +
+        (trust[0] as number) * (rows[0]?.[l] as number) +
+        (trust[4] as number) * (rows[4]?.[l] as number),
     );
   }
 
@@ -164,13 +187,13 @@ t.test('the same average as the oracle, over a whole life', async (t) => {
     kernels.row.set(row.slice(2), kernels.numeric);
     let miss = Number.NaN;
     if (runs.length > 0) {
-      const rows = experts(runs, row, now, processOf(kernels));
+      const said = experts(runs, row, now, processOf(kernels));
       kernels.call.forecastRequest(0, -1, 1, Number.NaN);
-      judge.average(rows).forEach((q, l) => {
+      judge.join(said).forEach((q, l) => {
         worst = Math.max(worst, Math.abs(q - Math.log1p(kernels.forecastPeak[l] as number)));
       });
-      judge.judge(rows, y);
-      miss = y - (rows[0]?.[MEDIAN] as number);
+      judge.judge(said.rows, y);
+      miss = y - (said.rows[0]?.[MEDIAN] as number);
     } else now = [y, y];
     runs.push({ row, y, miss, course: [...now] });
     now = [now[0] + 0.7 * (y - now[0]), now[1] + 0.15 * (y - now[1])];
