@@ -14,6 +14,7 @@ import type { ShadowStore } from './core/shadow.ts';
 import { Engine } from './engine/engine.ts';
 import type { Log } from './engine/log.ts';
 import { enginePolicy } from './engine-policy.ts';
+import { FleetService } from './fleet-service.ts';
 import { ledgerFolder } from './ledger/lmdb-file.ts';
 import { LmdbLedger } from './ledger/lmdb-ledger.ts';
 import { upgradeLedger } from './ledger/schema-versions.ts';
@@ -82,6 +83,8 @@ export async function serveOn(config: Config, foundation: Foundation, logger: Lo
   const adapter =
     'api' in foundation ? proxmoxPorts(config, foundation, logger) : libvirtPorts(config, foundation, logger);
   const hosts = new HostTable(systemClock);
+  const { reportTo } = config.placement;
+  const fleet = reportTo === undefined ? undefined : new FleetService(reportTo);
   const engine = new Engine(
     {
       clock: systemClock,
@@ -91,7 +94,7 @@ export async function serveOn(config: Config, foundation: Foundation, logger: Lo
       actuators: adapter.actuators,
       window: adapter.window,
       telemetry: adapter.telemetry,
-      hosts,
+      reportTo: [hosts, ...(fleet === undefined ? [] : [fleet])],
       ...(shadow && { shadow }),
       ...(config.scale.webhookUrl !== undefined && { scaleOut: webhook(config.scale.webhookUrl, config) }),
       ...(config.host.name !== undefined && { hostName: config.host.name }),
@@ -101,7 +104,7 @@ export async function serveOn(config: Config, foundation: Foundation, logger: Lo
     },
     enginePolicy(config),
   );
-  const undo: (() => Promise<void> | void)[] = [() => adapter.close()];
+  const undo: (() => Promise<void> | void)[] = [() => fleet?.close(), () => adapter.close()];
   try {
     await engine.start();
     const tick = setInterval(() => engine.tick(), config.engine.tickMs);

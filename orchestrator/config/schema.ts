@@ -112,6 +112,16 @@ function loopback() {
   return { type, rule };
 }
 
+/** A service on this host, or the near end of a tunnel. */
+function nearby() {
+  const socket = path(SOCKET_PATH_CHARS_MAX);
+  const tcp = loopback();
+  const rule = `${socket.rule}, or ${tcp.rule}`;
+  const isNear = (value: string): boolean =>
+    socket.type.safeParse(value).success || tcp.type.safeParse(value).success;
+  return { type: z.string({ error: rule }).refine(isNear, { error: rule }), rule };
+}
+
 /** A key with a default, written beside it. */
 function key<T extends z.ZodType>(
   { type, rule }: { type: T; rule: string },
@@ -347,6 +357,15 @@ export const CONFIG_SCHEMA = z.strictObject({
       drain_timeout_ms: key(whole(0, 600_000), 10_000, 'Longest wait for calls in flight when stopping.'),
     },
     'Where clients reach Foreshade.',
+  ),
+  placement: section(
+    {
+      report_to: optional(
+        nearby(),
+        'gRPC address of another service that ranks hosts for the whole cloud: this host is reported there too, by a tunnel where that service is elsewhere. Absent: to this service alone.',
+      ),
+    },
+    'Where this host is known as a candidate for new guests.',
   ),
   engine: section(
     {

@@ -94,16 +94,20 @@ export interface Hypervisor {
   shutDown(guest: GuestId): Promise<void>;
 }
 
+/** Takes what an agent reports of its host: the directory of this service, or another service that ranks hosts. */
+export interface HostReporter {
+  /**
+   * Take a host in, or its next report. It stands for `REPORT_LIFE_MS`. Whoever is not reached fails in its own words.
+   * @throws {AllocatorError} DIRECTORY_FULL
+   */
+  report(report: HostReport): Promise<void>;
+}
+
 /**
  * The hosts whose agents report. One process keeps it in memory; over a shared store it is that store's mirror, so that
  * reading waits for nobody.
  */
-export interface HostDirectory {
-  /**
-   * Take a host in, or its next report. It stands for `REPORT_LIFE_MS`.
-   * @throws {AllocatorError} DIRECTORY_FULL
-   */
-  report(report: HostReport): Promise<void>;
+export interface HostDirectory extends HostReporter {
   /** undefined for a host that has not reported of late. */
   find(host: string): KnownHost | undefined;
   /** By name. */

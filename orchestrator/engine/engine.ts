@@ -18,7 +18,7 @@ import type {
   Clock,
   Forecaster,
   GuestWindow,
-  HostDirectory,
+  HostReporter,
   Hypervisor,
   LeaseLedger,
   ScaleOut,
@@ -78,7 +78,7 @@ export interface EngineParts {
   readonly window: GuestWindow;
   readonly telemetry: Telemetry;
   /** Where this host is reported; absent: nowhere. */
-  readonly hosts?: HostDirectory;
+  readonly reportTo?: readonly HostReporter[];
   /** Who is asked for room that this host does not have; absent: nobody. */
   readonly scaleOut?: ScaleOut;
   /** Where samples and requests are recorded; absent: nowhere. */
@@ -122,7 +122,7 @@ export class Engine implements AllocationEngine {
   readonly #starts: GuestStartDesk;
   readonly #recorder: Recorder | undefined;
   readonly #newcomers: Newcomers;
-  readonly #agent: HostAgent | undefined;
+  readonly #agent: HostAgent;
   readonly #unsubscribe: (() => void)[] = [];
   #draining = false;
   #stopped = false;
@@ -218,7 +218,8 @@ export class Engine implements AllocationEngine {
     this.#neighbours = new Neighbours({ ...shared, restraints: this.#restraints, policy });
     this.#newcomers = new Newcomers({ ...shared, pasts: this.#pasts });
     const isDraining = (): boolean => this.#draining;
-    this.#agent = parts.hosts && new HostAgent({ ...shared, hosts: parts.hosts, name: hostName, isDraining });
+    const { reportTo = [] } = parts;
+    this.#agent = new HostAgent({ ...shared, reportTo, name: hostName, isDraining });
     this.#starts = new GuestStartDesk({ ...shared, grants, reconciler: this.#reconciler, policy });
   }
 
@@ -237,7 +238,7 @@ export class Engine implements AllocationEngine {
     );
     log.info({ outcomes: this.#outcomes.size, openLeases: this.#leases.open().length }, 'ledger read');
     if (hypervisor.available) await reconciler.recover();
-    await this.#agent?.tend();
+    await this.#agent.tend();
   }
 
   /**
@@ -285,7 +286,7 @@ export class Engine implements AllocationEngine {
     this.#restraints.tend(this.#anomalies.capped());
     if (!this.#draining) this.#scaling.tend();
     this.#grants.serveQueue();
-    if (this.#agent !== undefined) this.#background.keep(this.#agent.tend());
+    this.#background.keep(this.#agent.tend());
   }
 
   /** Nothing can be moved on a guest that does not run; its turn comes when it runs again. */

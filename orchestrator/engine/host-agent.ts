@@ -1,5 +1,5 @@
 import { type HostReport, REPORT_EVERY_MS, REPORT_TENANTS_MAX } from '../core/host-report.ts';
-import type { Clock, HostDirectory, Hypervisor } from '../core/ports.ts';
+import type { Clock, HostReporter, Hypervisor } from '../core/ports.ts';
 import type { GuestBook } from './guest-book.ts';
 import type { HostRoom } from './host-room.ts';
 import type { LeaseBook } from './lease-book.ts';
@@ -9,7 +9,7 @@ import type { Log } from './log.ts';
 export interface HostAgentParts {
   readonly clock: Clock;
   readonly hypervisor: Hypervisor;
-  readonly hosts: HostDirectory;
+  readonly reportTo: readonly HostReporter[];
   readonly guests: GuestBook;
   readonly leases: LeaseBook;
   readonly room: HostRoom;
@@ -22,23 +22,34 @@ export interface HostAgentParts {
 /** Reports this host to the directory, as long as its hypervisor answers: a host we cannot see is better unknown than wrong. */
 export class HostAgent {
   readonly #parts: HostAgentParts;
+  /** Those that did not take the last report: each is said once. */
+  readonly #failing = new Set<HostReporter>();
   #nextMs = Number.NEGATIVE_INFINITY;
 
   constructor(parts: HostAgentParts) {
     this.#parts = parts;
   }
 
-  /** Report when it is time to. */
+  /** Report when it is time to. Who does not take it hinders nobody. */
   async tend(): Promise<void> {
-    const { clock, hypervisor, hosts, room, guests, log, name } = this.#parts;
+    const { clock, hypervisor, reportTo, room, guests, name } = this.#parts;
     const host = name();
-    if (clock.monotonicMs() < this.#nextMs) return;
+    if (reportTo.length === 0 || clock.monotonicMs() < this.#nextMs) return;
     if (!hypervisor.available || room.host === undefined || !guests.isLoaded || host === undefined) return;
     this.#nextMs = clock.monotonicMs() + REPORT_EVERY_MS;
+    const report = this.#report(host);
+    await Promise.all(reportTo.map((reporter) => this.#hand(report, reporter)));
+  }
+
+  async #hand(report: HostReport, reporter: HostReporter): Promise<void> {
+    const { log } = this.#parts;
     try {
-      await hosts.report(this.#report(host));
+      await reporter.report(report);
+      if (this.#failing.delete(reporter)) log.info({ host: report.host }, 'the host is reported again');
     } catch (cause) {
-      log.warn({ err: cause }, 'the host could not be reported');
+      if (!this.#failing.has(reporter))
+        log.warn({ err: cause, host: report.host }, 'the host is not reported');
+      this.#failing.add(reporter);
     }
   }
 

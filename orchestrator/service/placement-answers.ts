@@ -3,9 +3,10 @@ import type {
   KnownHost as WireKnownHost,
   PlacementOutlook as WireOutlook,
   RankedHost as WireRankedHost,
+  HostReport as WireReport,
   DemandSums as WireSums,
 } from '../../proto/gen/foreshade/v1/placement.ts';
-import type { KnownHost } from '../core/host-report.ts';
+import type { HostReport, KnownHost } from '../core/host-report.ts';
 import type { DemandSums } from '../core/joint-tail.ts';
 import type { GuestDemand, PlacementOutlook, RankedHost } from '../core/rank-hosts.ts';
 import { wireProfile } from './answers.ts';
@@ -45,21 +46,21 @@ export function wireDemand({ mean, peak, reason, runs, cpuByHour = [] }: GuestDe
 }
 
 export function wireKnownHost({ report, reportedAtMs, silent }: KnownHost): WireKnownHost {
+  return { report: wireReport(report), reportedAtMs: Math.round(reportedAtMs), silent };
+}
+
+export function wireReport(report: HostReport): WireReport {
   return {
-    report: {
-      host: report.host,
-      physical: wireProfile(report.physical),
-      capacity: wireProfile(report.capacity),
-      committed: wireProfile(report.committed),
-      cpu: wireSums(report.demand.cpuMillicores),
-      memory: wireSums(report.demand.memoryBytes),
-      cpuByHour: [...(report.cpuByHour ?? [])],
-      tenantGuests: Object.fromEntries(report.tenantGuests),
-      guests: report.guests,
-      draining: report.draining,
-    },
-    reportedAtMs: Math.round(reportedAtMs),
-    silent,
+    host: report.host,
+    physical: wireProfile(report.physical),
+    capacity: wireProfile(report.capacity),
+    committed: wireProfile(report.committed),
+    cpu: wireSums(report.demand.cpuMillicores),
+    memory: wireSums(report.demand.memoryBytes),
+    cpuByHour: [...(report.cpuByHour ?? [])],
+    tenantGuests: Object.fromEntries(report.tenantGuests),
+    guests: report.guests,
+    draining: report.draining,
   };
 }
 

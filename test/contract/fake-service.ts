@@ -1,5 +1,5 @@
-// The service over a hypervisor in memory, in a process of its own: `node fake-service.js FOLDER`. Its ledger stays in the
-// folder, so that it can be killed and started again. Says one line once it serves; SIGTERM ends it in order.
+// The service over a hypervisor in memory, in a process of its own: `node fake-service.js FOLDER [HOST [REPORT_TO]]`. Its ledger
+// stays in the folder, so that it can be killed and started again. Says one line once it serves; SIGTERM ends it in order.
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { FakeLibvirt } from '../../libvirt-adapter/fake/fake-libvirt.ts';
@@ -18,8 +18,9 @@ export function socketIn(folder: string): string {
   return join(folder, 'foreshade.sock');
 }
 
-async function serve(folder: string): Promise<void> {
-  const text = `[host]\nmode = "enforce"\n[service]\nsocket = ${JSON.stringify(socketIn(folder))}`;
+async function serve(folder: string, host = 'vm', reportTo?: string): Promise<void> {
+  const placement = reportTo === undefined ? '' : `[placement]\nreport_to = ${JSON.stringify(reportTo)}\n`;
+  const text = `${placement}[host]\nname = ${JSON.stringify(host)}\nmode = "enforce"\n[service]\nsocket = ${JSON.stringify(socketIn(folder))}`;
   const config = parseConfig(text, 'the test');
   const libvirt = new FakeLibvirt({ host: { cpus: 8, memoryKib: 8 * 1024 * 1024 } });
   libvirt.addGuest({
@@ -47,5 +48,5 @@ async function serve(folder: string): Promise<void> {
   process.stdout.write('serving\n');
 }
 
-const [, program, folder] = process.argv;
-if (program === FAKE_SERVICE && folder !== undefined) await serve(folder);
+const [, program, folder, host, reportTo] = process.argv;
+if (program === FAKE_SERVICE && folder !== undefined) await serve(folder, host, reportTo);

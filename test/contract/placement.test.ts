@@ -1,12 +1,14 @@
 // Goal: PlacementService ranks the hosts that report, over gRPC, JSON and the command line, and refuses what is not sound.
 // Method: the real service over an engine double; hosts are registered through ReportHost as a fleet's agents would. The
 // service over the real engine reports its own host and foresees a guest from what it learned.
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { status } from '@grpc/grpc-js';
 import t from 'tap';
 import { ForeshadeClient } from '../../integrations/client-node/client.ts';
@@ -271,4 +273,34 @@ t.test('a service reports its own host, and foresees a guest from what it learne
     (single.demand?.cpuByHour[5] ?? 0) > 0 && single.demand?.cpuByHour[2] === 0,
     'one run has its own hours',
   );
+});
+
+t.test('hosts of a fleet report to one service, and again after it was gone', async (t) => {
+  const folders = ['central', 'other'].map((name) => mkdtempSync(join(tmpdir(), `foreshade-${name}-`)));
+  const [central = '', other = ''] = folders;
+  const running: ChildProcess[] = [];
+  const serve = async (...args: string[]): Promise<ChildProcess> => {
+    const child = spawn(process.execPath, [FAKE_SERVICE, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+    running.push(child);
+    await once(child.stdout as Readable, 'data');
+    return child;
+  };
+  const client = new ForeshadeClient(socketIn(central));
+  t.teardown(() => {
+    client.close();
+    for (const child of running) child.kill('SIGKILL');
+    for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+  });
+  const hosts = async (): Promise<string> => {
+    const answer = await client.ask(client.placement, client.placement.listHosts, {});
+    return answer.hosts.map(({ report, silent }) => `${report?.host}${silent ? ' silent' : ''}`).join(' ');
+  };
+  const first = await serve(central, 'node-1');
+  await serve(other, 'node-2', socketIn(central));
+  t.equal(await hosts(), 'node-1 node-2', 'at its start already');
+  first.kill('SIGKILL');
+  await once(first, 'exit');
+  await serve(central, 'node-1');
+  for (let tries = 0; tries < 300 && (await hosts()) !== 'node-1 node-2'; tries += 1) await sleep(100);
+  t.equal(await hosts(), 'node-1 node-2');
 });

@@ -174,6 +174,20 @@ t.test('hosts that nobody reports stand in the middle and are never vetoed', asy
   t.strictSame(rankHosts(ONE, [], 'spread'), []);
 });
 
+t.test('a thousand hosts, to tell how long they take', async (t) => {
+  const hours = Array.from({ length: HOURS }, (_, hour) => hour);
+  const hosts = Array.from({ length: 1000 }, (_, i) =>
+    at(hostOf(`n${i}`, i % 9, i % 8, { cpuByHour: hours }), i % 3),
+  );
+  const times: number[] = [];
+  for (let round = 0; round < 50; round += 1) {
+    const begunMs = performance.now();
+    t.equal(rankHosts({ ...ONE, cpuByHour: hours }, hosts, 'spread').length, 1000);
+    times.push(performance.now() - begunMs);
+  }
+  t.comment(`1,000 hosts: median ${times.sort((a, b) => a - b)[25]?.toFixed(2)} ms`);
+});
+
 t.test('every score is finite and in [0, 1], whatever is reported', async (t) => {
   const seed = 11;
   t.comment(`seed ${seed}`);
