@@ -55,6 +55,7 @@ export function toGuestEvents(event: LibvirtEvent): GuestEvent[] {
     case 'device-removed':
       return tuned([resourceOf(event.device)]);
     case 'agent-lifecycle':
+      return event.connected ? [{ kind: 'answers', guest, name: event.domain.name }] : [];
     case 'job-completed':
       return [];
   }

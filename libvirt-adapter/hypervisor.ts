@@ -52,6 +52,7 @@ const EVENT_KINDS = [
   'device-added',
   'device-removed',
   'memory-device-size-change',
+  'agent-lifecycle',
 ] as const satisfies LibvirtEventKind[];
 
 const STATE_OF: Readonly<Record<DomainState, GuestState>> = {

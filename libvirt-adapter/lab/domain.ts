@@ -78,6 +78,7 @@ export function domainXml(
   return `<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
   <name>${guest.name}</name>
   <uuid>${guest.uuid}</uuid>
+  ${guest.metadata === undefined ? '' : `<metadata>${guest.metadata}</metadata>`}
   <maxMemory slots='4' unit='MiB'>${guest.memoryMib + guest.virtioMemMib + 1024}</maxMemory>
   <memory unit='MiB'>${guest.memoryMib + guest.virtioMemMib}</memory>
   <currentMemory unit='MiB'>${guest.baselineMib}</currentMemory>

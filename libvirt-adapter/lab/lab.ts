@@ -36,6 +36,8 @@ export interface GuestOptions {
   readonly icount?: boolean;
   /** What the plugin is told beside its file, as `every=1000000,classes=all`; nothing when absent. */
   readonly icountArguments?: string;
+  /** XML for its definition's metadata, as a request that libvirt's hook reads; none when absent. */
+  readonly metadata?: string;
 }
 
 export const GUEST_DEFAULTS = {

@@ -19,6 +19,8 @@ export interface GuestState {
   readonly diskMib: number;
   readonly icount: boolean;
   readonly icountArguments?: string;
+  /** What its definition's metadata holds: XML, as it stands. */
+  readonly metadata?: string;
   readonly bootMs: number;
 }
 

@@ -62,7 +62,8 @@ export interface LeaseLedger {
 /** What somebody or something did to a guest. */
 export type GuestEvent =
   | {
-      readonly kind: 'started' | 'stopped' | 'paused' | 'resumed' | 'removed';
+      /** `answers`: its agent is there from now on, and can do what was refused before. */
+      readonly kind: 'started' | 'stopped' | 'paused' | 'resumed' | 'removed' | 'answers';
       readonly guest: GuestId;
       readonly name: string;
     }

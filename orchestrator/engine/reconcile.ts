@@ -85,6 +85,9 @@ export class Reconciler {
         await this.#refresh(guest);
         this.#parts.grants.beginStarted(guest);
         break;
+      case 'answers':
+        await this.#hear(guest);
+        break;
       default:
         await this.#refresh(guest);
         this.#parts.grants.beginStarted(guest);
@@ -263,6 +266,15 @@ export class Reconciler {
     guest.record = { ...record, known: remembered(known), moving: false };
     this.#follow(guest);
     await ledger.commit([guest.write()]);
+  }
+
+  /** A guest that boots brings no vCPU online that was plugged meanwhile: with its agent there, what fell short is tried at once. */
+  async #hear(guest: ManagedGuest): Promise<void> {
+    const { capabilities } = guest.facts;
+    guest.facts = { ...guest.facts, capabilities: { ...capabilities, agent: true } };
+    if (guest.retryAtMs === undefined || guest.unread) return;
+    guest.retryAtMs = undefined;
+    await guest.serialize(() => this.#parts.grants.tryAgain(guest));
   }
 
   async #refresh(guest: ManagedGuest): Promise<void> {

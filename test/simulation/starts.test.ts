@@ -228,3 +228,20 @@ t.test('who is not adopted, and may not be, is refused', async (t) => {
   await t.rejects(world.engine.starts.reserve(start, context), { code: 'GUEST_NOT_ADOPTED' });
   t.equal((await world.engine.status()).adopted, 0);
 });
+
+t.test('what a guest could not do while it booted is tried as soon as its agent answers', async (t) => {
+  const world = await off([]);
+  world.libvirt.addGuest(
+    guest('a', { state: 'shutoff', agent: 'disconnected', onlineDelayMs: Number.MAX_SAFE_INTEGER, ...QUICK }),
+  );
+  const { id } = await world.engine.starts.reserve(
+    await startOf(world, 'a', { cpu: 2500, mem: 512 }),
+    context,
+  );
+  await boot(world, 'a');
+  await world.pass(20_000);
+  t.equal(world.engine.getLease(id).state, 'DEGRADED', 'plugged, and nobody brings them online');
+  world.libvirt.setAgent('a', 'answers');
+  await world.pass(900);
+  t.match(world.engine.getLease(id), { state: 'ACTIVE', granted: { vcpuCount: 3 } });
+});

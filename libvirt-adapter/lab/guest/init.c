@@ -201,6 +201,19 @@ static void handle_uevent(const char *event) {
   if (!write_file(path, "1") && errno != EINVAL) say("%s: %s", path, strerror(errno));
 }
 
+/* vCPUs that were plugged before anybody listened: as udev's coldplug does. */
+static void bring_cpus_online(void) {
+  DIR *cpus = opendir("/sys/devices/system/cpu");
+  if (cpus == NULL) return;
+  for (struct dirent *entry; (entry = readdir(cpus)) != NULL;) {
+    char path[320], state[8];
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/%s/online", entry->d_name);
+    if (strncmp(entry->d_name, "cpu", 3) != 0 || !read_line(path, state, sizeof state)) continue;
+    if (state[0] == '0' && !write_file(path, "1")) say("%s: %s", path, strerror(errno));
+  }
+  closedir(cpus);
+}
+
 static int open_uevents(void) {
   int fd = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_KOBJECT_UEVENT);
   struct sockaddr_nl address = {.nl_family = AF_NETLINK, .nl_groups = 1};
@@ -252,6 +265,7 @@ int main(void) {
   setenv("PATH", "/bin:/sbin:/usr/bin:/usr/sbin", 1);
   int signals = open_signals();
   int uevents = open_uevents();
+  bring_cpus_online();
   load_modules();
   /* Hot-added memory stays removable, so that virtio-mem can shrink again. */
   write_file("/sys/devices/system/memory/auto_online_blocks", "online_movable");
