@@ -3,6 +3,7 @@ import type { Outcome } from '../core/forecast.ts';
 import { hasEnded, type Lease } from '../core/lease.ts';
 import type { Clock, Forecaster, Telemetry } from '../core/ports.ts';
 import type { ResourceProfile } from '../core/profile.ts';
+import type { Room } from '../core/room.ts';
 import { executedBetween } from '../core/sample.ts';
 import type { Anomalies } from './anomalies.ts';
 import type { Background } from './background.ts';
@@ -96,7 +97,8 @@ export class Endings {
 
   /** Take up an ending that was cut short. */
   finish(id: string): void {
-    this.end(id, 'RELEASED', this.#parts.leases.get(id).lease.reason).catch(() => {});
+    const { lease, ending = 'RELEASED' } = this.#parts.leases.get(id);
+    this.end(id, ending, lease.reason).catch(() => {});
   }
 
   /** Let others wait for an ending; its failure is told to who asked for it. */
@@ -164,15 +166,20 @@ export class Endings {
     reason: string,
     report: WorkReport | undefined,
   ): Promise<void> {
-    const { leases, moves, clock } = this.#parts;
-    if (hasEnded(leases.get(id).lease.state)) {
+    const { leases, moves, clock, room } = this.#parts;
+    const { lease } = leases.get(id);
+    if (hasEnded(lease.state)) {
       this.#begun.delete(id);
       return;
     }
-    if (state === 'EXPIRED' && clock.nowMs() < leases.get(id).lease.expiresAtMs) return;
+    // What has begun to end does, also when the clock has gone back since.
+    const isRenewed = lease.state !== 'RELEASING' && clock.nowMs() < lease.expiresAtMs;
+    if (state === 'EXPIRED' && isRenewed) return;
+    // Asked while the lease still counts: adjustments are over the sum of all.
+    const most = guest.adjusted.size > 0 ? room.roomFor(guest) : undefined;
     const begun = this.#begun.get(id) ?? this.#begin(id, state, reason, report);
     this.#begun.set(id, begun);
-    this.#readjust(guest);
+    this.#readjust(guest, most);
     const result = await moves.reach(guest);
     this.#begun.delete(id);
     guest.quietSinceMs = clock.nowMs();
@@ -182,13 +189,13 @@ export class Endings {
   /**
    * With a lease its adjustments end, and the others are back at what they were admitted, as far as the host has not
    * promised to somebody else what the adjustments had freed.
+   * @param most how far it may grow; absent: it was not adjusted
    */
-  #readjust(guest: ManagedGuest): void {
+  #readjust(guest: ManagedGuest, most: Room | undefined): void {
     const { leases, room } = this.#parts;
     const admitted = leases.admitted(guest.record.id);
-    const most = guest.adjusted.size > 0 && admitted.length > 0 ? room.roomFor(guest) : undefined;
     guest.adjusted.clear();
-    if (most !== undefined) {
+    if (most !== undefined && admitted.length > 0) {
       for (const field of ['cpuMillicores', 'memoryBytes'] as const)
         if (guest.target(admitted)[field] > most[field]) guest.adjust(field, most[field], admitted);
     }
@@ -204,6 +211,7 @@ export class Endings {
     const executed = record.executedFrom && executedTo && executedBetween(record.executedFrom, executedTo);
     const next: LeaseRecord = {
       ...record,
+      ending: state,
       lease: {
         ...record.lease,
         state: 'RELEASING',

@@ -353,10 +353,12 @@ export class Grants {
     givers: readonly ManagedGuest[] = [],
     onNotDurable: (cause: unknown) => never = rethrow,
   ): void {
-    const { leases, moves, settling, background } = this.#parts;
+    const { leases, journal, moves, settling, background } = this.#parts;
     const prepare = () =>
       guest.serialize(async () => {
-        if (!leases.has(id) || leases.get(id).lease.state !== 'PREPARING') return;
+        if (!leases.has(id)) return;
+        // Put in place meanwhile, by a recovery: the client may be told once that is durable.
+        if (leases.get(id).lease.state !== 'PREPARING') return journal.commit();
         await this.putInPlace(guest, id, await moves.reach(guest, writes).catch(onNotDurable));
       });
     // Not inside the guest's own queue: two guests that wait for each other there would wait for ever.

@@ -21,6 +21,8 @@ export interface LeaseRecord {
   readonly decisions: readonly Decision[];
   /** The group that was asked for; until it begins, the lease may go to another guest of it. Absent: its guest was asked for. */
   readonly group?: string;
+  /** As what it will end, while RELEASING: an ending may outlive the process. Absent: RELEASED. */
+  readonly ending?: 'RELEASED' | 'EXPIRED';
   /** What the guest had executed when the lease was in place. */
   readonly executedFrom?: InstructionReading;
   /** Set when its guest's definition asked for it, at a start of the guest. */

@@ -5,7 +5,7 @@ import { GRAIN, withHeadroom } from '../core/needs.ts';
 import type { Actuated, Clock } from '../core/ports.ts';
 import { type Entitlement, RESOURCE_OF } from '../core/profile.ts';
 import { type Reclaimable, ReclaimBook, type Take } from '../core/reclaim.ts';
-import { beyond, ROOM_FIELDS, type Room, roomOf, roomText } from '../core/room.ts';
+import { beyond, lesser, ROOM_FIELDS, type Room, roomOf, roomText } from '../core/room.ts';
 import type { GuestSample } from '../core/sample.ts';
 import type { GuestBook } from './guest-book.ts';
 import type { HostRoom } from './host-room.ts';
@@ -161,21 +161,33 @@ export class Reclaimer {
     if (!records.every(inPlace) || !isAtRest(guest)) return [];
 
     let idle = this.#idle(guest, records, nowMs);
+    let unneeded = this.#unneeded(guest, records, nowMs);
     const shares: Reclaimable[] = [];
     for (const record of records) {
       const { id: leaseId, tenant, priority } = record.lease;
+      const isOver = outlived(record, nowMs);
       const above = (keep: Room): Room => {
         const kept = roomOf((field) => Math.max(keep[field], guest.record.baseline.entitlement[field]));
-        const free = beyond(record.admitted, kept);
-        return roomOf((field) => wholeGrainsIn(Math.min(idle[field], free[field]), field));
+        const free = lesser(beyond(record.admitted, kept), isOver ? lesser(idle, unneeded) : idle);
+        return roomOf((field) => wholeGrainsIn(free[field], field));
       };
       const slack = above(stillNeeded(record, nowMs));
       const pressed = above(record.least);
       const most = roomOf((field) => Math.max(slack[field], pressed[field]));
       shares.push({ leaseId, tenant, priority, slack, most });
       idle = beyond(idle, most);
+      if (isOver) unneeded = beyond(unneeded, most);
     }
     return shares;
+  }
+
+  /** What a guest holds beyond what leases were promised whose work may still need it: no more can come from the others. */
+  #unneeded(guest: ManagedGuest, records: readonly LeaseRecord[], nowMs: number): Room {
+    const needed = records.filter((record) => !outlived(record, nowMs));
+    return beyond(
+      guest.target(records.map(({ admitted }) => admitted)),
+      guest.combined(needed.map(({ admitted }) => admitted)),
+    );
   }
 
   /** What a guest holds by its leases and has not used of late, headroom kept; nothing of what is not known or must rest. */
@@ -196,7 +208,9 @@ export class Reclaimer {
       const isOurs = !guest.record.relinquished.includes(resource);
       if (usage === undefined || isPressed || rests || isClipped || !isOurs) return 0;
       const headroom = Math.max(...policies.map((one) => one.needs.headroomFraction[resource]));
-      return Math.max(0, target[field] - withHeadroom(usage, field, headroom));
+      // Adjustments may have taken already what a lease was promised: below the baseline nothing is freed.
+      const kept = Math.max(withHeadroom(usage, field, headroom), guest.record.baseline.entitlement[field]);
+      return Math.max(0, target[field] - kept);
     });
   }
 }
@@ -211,10 +225,16 @@ function wholeGrainsIn(value: number, field: keyof Room): number {
   return Math.floor(value / GRAIN[field]) * GRAIN[field];
 }
 
-/** What a lease is foreseen to need at most; nothing once the time it was foreseen to take has passed. */
-function stillNeeded({ lease, admitted }: LeaseRecord, nowMs: number): Room {
+/** True once the time has passed that its work was foreseen to take at most. */
+function outlived({ lease }: LeaseRecord, nowMs: number): boolean {
   const durationS = lease.predicted.durationS?.q95;
-  const isOver = durationS !== undefined && nowMs >= workBeganAtMs(lease, nowMs) + durationS * 1000;
+  return durationS !== undefined && nowMs >= workBeganAtMs(lease, nowMs) + durationS * 1000;
+}
+
+/** What a lease is foreseen to need at most; nothing once its time has passed. */
+function stillNeeded(record: LeaseRecord, nowMs: number): Room {
+  const { lease, admitted } = record;
+  const isOver = outlived(record, nowMs);
   return roomOf((field) => (isOver ? 0 : (lease.predicted.fields[field]?.q95 ?? admitted[field])));
 }
 

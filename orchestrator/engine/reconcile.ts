@@ -10,7 +10,8 @@ import type { GuestBook } from './guest-book.ts';
 import type { GuestGroups } from './guest-groups.ts';
 import type { GuestMoves } from './guest-moves.ts';
 import type { HostRoom } from './host-room.ts';
-import type { LeaseBook } from './lease-book.ts';
+import { type LeaseBook, leaseWrite } from './lease-book.ts';
+import type { LeaseJournal } from './lease-journal.ts';
 import type { Log } from './log.ts';
 import { type ManagedGuest, remembered } from './managed-guest.ts';
 import type { Actuators } from './mover.ts';
@@ -36,6 +37,7 @@ export interface ReconcilerParts {
   readonly log: Log;
   readonly guests: GuestBook;
   readonly leases: LeaseBook;
+  readonly journal: LeaseJournal;
   readonly groups: GuestGroups;
   readonly room: HostRoom;
   readonly tenancy: Tenancy;
@@ -191,19 +193,21 @@ export class Reconciler {
 
   /** Finish what a crash cut short: leases being prepared are put in place, leases being released are ended. */
   async #resume(guest: ManagedGuest): Promise<void> {
-    const { clock, ledger, leases, moves, grants, endings } = this.#parts;
+    const { clock, journal, leases, moves, grants, endings } = this.#parts;
     const nowMs = clock.nowMs();
     const open = leases.ofGuest(guest.record.id);
-    const result = await moves.reach(guest);
-    for (const { lease, start } of open) {
+    // One that came while we were away from the hypervisor may not be durable yet.
+    const preparing = open.filter(({ lease }) => lease.state === 'PREPARING');
+    const result = await moves.reach(guest, preparing.map(leaseWrite));
+    for (const { lease, start, ending = 'RELEASED' } of open) {
       if (lease.state === 'PREPARING') await grants.putInPlace(guest, lease.id, result);
       else if (lease.state === 'RELEASING')
-        await endings.close(lease.id, 'RELEASED', lease.reason, { guest, result });
+        await endings.close(lease.id, ending, lease.reason, { guest, result });
       else if (nowMs >= lease.expiresAtMs && start?.lastsAsRun !== true)
         endings.expire(lease.id, 'its time to live passed while the service was down');
     }
     await grants.promote(guest);
-    await ledger.commit([guest.write()]);
+    await journal.commit([guest.write()]);
   }
 
   /** A guest stopped: its leases end, and what we set on it is taken back where it outlives the run. */

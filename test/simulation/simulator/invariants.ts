@@ -82,6 +82,8 @@ function noLeaseLost({ engine, load, latestMs }: Sight): Finding {
     const isOver = state !== undefined && latestMs >= asked.toldExpiresAtMs;
     if (!isOver && !asked.isGivenBack)
       return `${id} of ${asked.guest.name} was promised and is ${state ?? 'gone'}`;
+    if (state === 'RELEASED' && !asked.isGivenBack)
+      return `${id} of ${asked.guest.name} was given back by nobody and is ${state}`;
   }
   return undefined;
 }
