@@ -19,7 +19,7 @@ import { ledgerFolder } from './ledger/lmdb-file.ts';
 import { LmdbLedger } from './ledger/lmdb-ledger.ts';
 import { upgradeLedger } from './ledger/schema-versions.ts';
 import { packageVersion } from './package-path.ts';
-import { openProxmoxNode, type ProxmoxNode, proxmoxPorts } from './proxmox-node.ts';
+import { openProxmoxNode, type ProxmoxNode, proxmoxDefinition, proxmoxPorts } from './proxmox-node.ts';
 import { Webhook } from './scale/webhook.ts';
 import { Service } from './service/server.ts';
 import { StateLock } from './state-lock.ts';
@@ -118,7 +118,11 @@ export async function serveOn(config: Config, foundation: Foundation, logger: Lo
       config,
       version: packageVersion(),
       logger,
-      hook: { starts: engine.starts, readDefinition, adopt: config.hook.adopt },
+      hook: {
+        starts: engine.starts,
+        readDefinition: 'api' in foundation ? proxmoxDefinition(config.proxmox) : readDefinition,
+        adopt: config.hook.adopt,
+      },
       ...(shadow && { shadow }),
     });
     undo.push(() => service.drain(config.service.drainTimeoutMs));

@@ -1,9 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { createProxmoxAdapter, proxmoxVersion } from '../integrations/proxmox/adapter.ts';
 import { ProxmoxApi } from '../integrations/proxmox/api.ts';
+import { readDefinition } from '../integrations/proxmox/definition.ts';
 import { systemClock } from '../libvirt-adapter/clock.ts';
 import type { Config } from './config.ts';
 import { AllocatorError } from './core/errors.ts';
+import type { ReadDefinition } from './core/guest-start.ts';
 import type { HypervisorPorts } from './core/ports.ts';
 import type { Log } from './engine/log.ts';
 
@@ -59,6 +61,11 @@ export function proxmoxPorts(config: Config, { api, node }: ProxmoxNode, logger:
     plugToMib: proxmox.plugMemoryToMib,
     onFailure: (cause) => logger.warn({ err: cause }, 'a reading failed'),
   });
+}
+
+/** Reads what the hookscript tells of a guest. */
+export function proxmoxDefinition({ vcpuUnplug, plugMemoryToMib }: Settings): ReadDefinition {
+  return (text) => readDefinition(text, { unplugIsSafe: vcpuUnplug, plugToMib: plugMemoryToMib });
 }
 
 function authorities(file: string): string {

@@ -3,7 +3,7 @@ import type { GuestId } from '../../orchestrator/core/guest.ts';
 import { type Fields, fieldsOf, listOf, numberIn } from './answers.ts';
 import type { ProxmoxApi } from './api.ts';
 import { isMissing } from './errors.ts';
-import { type GuestConfig, readGuestConfig } from './guest-config.ts';
+import { type GuestConfig, guestIdOf, readGuestConfig } from './guest-config.ts';
 import { stateOf } from './guest-status.ts';
 
 const LIST_CALL = '/nodes/{node}/qemu';
@@ -47,7 +47,7 @@ export class GuestCatalog {
   async config(guest: GuestId): Promise<GuestConfig> {
     const known = this.#vmids.get(guest);
     const config = known === undefined ? undefined : await this.configOf(known).catch(absent);
-    if (config !== undefined && known !== undefined && idOf(config, known) === guest) return config;
+    if (config !== undefined && known !== undefined && guestIdOf(config, known) === guest) return config;
     // Never seen, gone, or its VMID is another's by now.
     await this.scan();
     const vmid = this.#vmids.get(guest);
@@ -85,7 +85,7 @@ export class GuestCatalog {
 
   /** A guest was seen under a VMID. False where another VMID has the same UUID: neither can be told from the other. */
   note(vmid: number, config: GuestConfig): boolean {
-    const id = idOf(config, vmid);
+    const id = guestIdOf(config, vmid);
     const other = this.#vmids.get(id);
     if (other !== undefined && other !== vmid && this.#ids.get(other) === id) return false;
     this.forget(vmid);
@@ -114,11 +114,6 @@ export class GuestCatalog {
       );
     }
   }
-}
-
-/** A guest without a UUID of its own is known by its VMID, as the last digits of one that nobody else makes. */
-function idOf({ uuid }: GuestConfig, vmid: number): GuestId {
-  return uuid ?? `70766500-0000-4000-8000-${String(vmid).padStart(12, '0')}`;
 }
 
 function absent(cause: unknown): undefined {

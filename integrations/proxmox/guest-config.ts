@@ -1,5 +1,6 @@
 import type { DeviceLimits } from '../../orchestrator/core/device-limits.ts';
 import { limited } from '../../orchestrator/core/device-limits.ts';
+import type { GuestId } from '../../orchestrator/core/guest.ts';
 import { MIB, MILLICORES_PER_VCPU } from '../../orchestrator/core/profile.ts';
 import { type Fields, numberIn, textIn } from './answers.ts';
 import { PropertyString } from './property-string.ts';
@@ -94,6 +95,11 @@ export function readGuestConfig(fields: Fields): GuestConfig {
     disks: devicesOf(fields, DISK_KEY, diskOf),
     nics: devicesOf(fields, NET_KEY, nicOf),
   };
+}
+
+/** A guest without a UUID of its own is known by its VMID, as the last digits of one that nobody else makes. */
+export function guestIdOf({ uuid }: GuestConfig, vmid: number): GuestId {
+  return uuid ?? `70766500-0000-4000-8000-${String(vmid).padStart(12, '0')}`;
 }
 
 /** Millicores the guest may use: its limit, or what its vCPUs come to. */

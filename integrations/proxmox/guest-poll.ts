@@ -71,6 +71,11 @@ export class GuestPoll {
     return () => this.#eventListeners.delete(listener);
   }
 
+  /** Somebody has read the node's list: what happens from now on is told, also before the first look of our own. */
+  async startFrom(listed: readonly ListedGuest[]): Promise<void> {
+    if (this.#seen === undefined) await this.#compareList(listed);
+  }
+
   /** Look at the guest closely from now on: at its configuration, whether it is paused, at its balloon. */
   follow(guest: GuestId): void {
     if (!this.#followed.has(guest)) this.#followed.set(guest, undefined);
@@ -103,8 +108,6 @@ export class GuestPoll {
   #become(available: boolean): void {
     if (available === this.#available) return;
     this.#available = available;
-    // What happened meanwhile is found out by whoever reads every guest anew.
-    if (available) this.#seen = undefined;
     for (const listener of [...this.#availabilityListeners]) listener(available);
   }
 

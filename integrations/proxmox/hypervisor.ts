@@ -1,31 +1,27 @@
 import { AllocatorError } from '../../orchestrator/core/errors.ts';
 import type { GuestFacts, GuestId, HostFacts } from '../../orchestrator/core/guest.ts';
 import type { GuestEvent, Hypervisor } from '../../orchestrator/core/ports.ts';
-import { MIB, MILLICORES_PER_VCPU } from '../../orchestrator/core/profile.ts';
+import { MILLICORES_PER_VCPU } from '../../orchestrator/core/profile.ts';
 import type { TimerClock } from '../../orchestrator/core/timer-clock.ts';
 import { fieldsOf, isFields, numberIn } from './answers.ts';
 import type { ProxmoxApi } from './api.ts';
 import { type GuestCatalog, READ_AT_ONCE } from './catalog.ts';
+import { describedFacts, type OperatorsWord } from './described-facts.ts';
 import { ProxmoxError, translate, translated } from './errors.ts';
 import type { GuestAgent } from './guest-agent.ts';
-import { CPU_UNITS_DEFAULT, cpuMillicoresOf, type GuestConfig, isBalloonFree } from './guest-config.ts';
+import type { GuestConfig } from './guest-config.ts';
 import type { GuestPoll } from './guest-poll.ts';
 import { balloonOf, stateOf } from './guest-status.ts';
-import { limitsOf } from './rate-limit-actuator.ts';
 import { finished } from './tasks.ts';
 
 const NODE_CALL = '/nodes/{node}/status';
 const START_CALL = '/nodes/{node}/qemu/{vmid}/status/start';
 const SHUTDOWN_CALL = '/nodes/{node}/qemu/{vmid}/status/shutdown';
 
-/** What only the operator can know. */
-export interface HypervisorOptions {
+/** What the hypervisor is made with, beside its parts. */
+export interface HypervisorOptions extends OperatorsWord {
   readonly clock: TimerClock;
-  /** Guests here survive a vCPU unplug. */
-  readonly unplugIsSafe: boolean;
-  /** Guests that can be plugged memory may be grown to this, MiB. */
-  readonly plugToMib: number;
-  /** Told of each guest that `guests` had to leave out, and why, and of what failed without a caller. */
+  /** Told of each guest that `guests` had to leave out, and why. */
   readonly onFailure: (cause: unknown) => void;
 }
 
@@ -102,6 +98,7 @@ export class ProxmoxHypervisor implements Hypervisor {
       const described = await Promise.all(batch.map(({ vmid }) => this.#factsOrAbsent(vmid)));
       for (const guest of described) if (guest !== undefined) facts.push(guest);
     }
+    await this.#poll.startFrom(listed);
     return facts;
   }
 
@@ -150,42 +147,14 @@ export class ProxmoxHypervisor implements Hypervisor {
     const isRunning = state === 'running';
     const online =
       isRunning && config.hasAgent && config.vcpus > 1 ? await this.#agent.onlineVcpus(id) : undefined;
-    const { unplugIsSafe, plugToMib } = this.#options;
-    const disk = limitsOf(config, 'disk');
-    const net = limitsOf(config, 'net');
-    return {
+    const balloonBytes = balloonOf(status)?.actualBytes;
+    const presence = {
       id,
-      name: config.name ?? `VM ${vmid}`,
+      vmid,
       state,
-      entitlement: {
-        cpuMillicores: cpuMillicoresOf(config),
-        vcpuCount: Math.min(online ?? config.vcpus, config.vcpus),
-        memoryBytes: balloonOf(status)?.actualBytes ?? configuredMib(config) * MIB,
-        ...disk.limits,
-        ...net.limits,
-        cpuWeight: config.cpuUnits / CPU_UNITS_DEFAULT,
-      },
-      ceiling: {
-        cpuMillicores: config.vcpusMax * MILLICORES_PER_VCPU,
-        vcpuCount: config.vcpusMax,
-        memoryBytes: Math.max(config.memoryMib, config.canPlugMemory ? plugToMib : 0) * MIB,
-      },
-      capabilities: {
-        cpuQuota: true,
-        vcpuPlug: config.canPlugVcpus && config.vcpusMax > 1,
-        vcpuUnplug: config.canPlugVcpus && unplugIsSafe,
-        agent: config.hasAgent,
-        balloon: isBalloonFree(config),
-        virtioMem: config.canPlugMemory && plugToMib > 0,
-        diskLimits: disk.movable,
-        netLimits: net.movable,
-      },
-      vcpusPlugged: config.vcpus,
-      cpuLimited: config.cpuLimit !== undefined,
+      ...(online !== undefined && { online }),
+      ...(balloonBytes !== undefined && { balloonBytes }),
     };
+    return describedFacts(config, presence, this.#options);
   }
-}
-
-function configuredMib({ hasBalloon, balloonMib, memoryMib }: GuestConfig): number {
-  return hasBalloon ? balloonMib : memoryMib;
 }

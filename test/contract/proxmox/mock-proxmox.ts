@@ -67,6 +67,8 @@ export class MockProxmox {
   /** `METHOD /path key=value ...` of every call. */
   readonly calls: string[] = [];
   readonly misbehaviours: Misbehaviour[] = [];
+  /** Changes that were refused because a guest's lock was not to be had. */
+  lockTimeouts = 0;
   readonly schemaOrigin: 'official' | 'minimum';
   token = `foreshade@pve!test=${randomUUID()}`;
   privileges: Privileges = {};
@@ -132,6 +134,11 @@ export class MockProxmox {
     );
     await guest.bringIntoForce();
     unlock();
+  }
+
+  /** Start a guest as `qm start` does. @returns how the task ends */
+  startGuest(vmid: number): Promise<string> {
+    return this.guest(vmid).start((phase) => this.hook(vmid, phase));
   }
 
   /** pvestatd's round. */
@@ -371,6 +378,7 @@ export class MockProxmox {
     this.#assertMayChange(guest.vmid, [...Object.keys(changes), ...(deletes ?? []), ...(reverts ?? [])]);
     const unlock = await guest.lock();
     if (unlock === undefined) {
+      this.lockTimeouts += 1;
       throw new Refused(500, `can't lock file '/var/lock/qemu-server/lock-${guest.vmid}.conf' - got timeout`);
     }
     const held = guest.config.get('lock');
