@@ -53,6 +53,7 @@ function rankedDocument({ host, verdict, score, reasons, outlook }: RankedHost) 
       complement: outlook.complement,
       tenant_spread: outlook.tenantSpread,
       report_age_ms: outlook.reportAgeMs ?? 0,
+      placed_since: outlook.placedSince ?? 0,
     },
   };
 }

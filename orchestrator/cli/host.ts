@@ -88,6 +88,7 @@ Examples:
         durationMs: options.duration,
         ceiling: ceilingOf(options),
         tenantGuests: {},
+        guests: {},
         goal: WIRE_GOAL[options.goal],
       };
       const answer = await withClient(io, options, (client) =>

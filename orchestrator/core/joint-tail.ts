@@ -47,14 +47,14 @@ export function tailOf({ mean, rise, riseSquares, size, widest }: DemandSums): n
   );
 }
 
-/** The sums with one guest more. */
-export function sumsWith(sums: DemandSums, profile: DemandProfile): DemandSums {
+/** The sums with so many guests more of one profile, at least one. */
+export function sumsWith(sums: DemandSums, profile: DemandProfile, guests = 1): DemandSums {
   const rise = riseOf(profile);
   return {
-    mean: sums.mean + profile.mean,
-    rise: sums.rise + rise,
-    riseSquares: sums.riseSquares + rise ** 2,
-    size: sums.size + profile.size,
+    mean: sums.mean + guests * profile.mean,
+    rise: sums.rise + guests * rise,
+    riseSquares: sums.riseSquares + guests * rise ** 2,
+    size: sums.size + guests * profile.size,
     widest: Math.max(sums.widest, unusedOf(profile)),
   };
 }

@@ -47,6 +47,8 @@ export interface Candidate {
   readonly known?: KnownHost;
   /** Guests of the newcomer's tenant on it. */
   readonly tenantGuests: number;
+  /** Guests placed on it that its report does not show yet; each is taken to be like the newcomer. Absent: none. */
+  readonly placedSince?: number;
 }
 
 /** A host as it would be with the guest on it. */
@@ -63,6 +65,8 @@ export interface PlacementOutlook {
   /** 1 / (1 + guests of the tenant there), in (0, 1]. */
   readonly tenantSpread: number;
   readonly reportedAtMs: number;
+  /** As of the candidate. */
+  readonly placedSince: number;
 }
 
 export interface RankedHost {
@@ -109,7 +113,7 @@ export function rankHosts(
       known.push(
         ranked(
           candidate.host,
-          judge(demand, candidate.known, candidate.tenantGuests),
+          judge(demand, candidate.known, candidate),
           demand,
           goal,
           candidate.tenantGuests,
@@ -125,18 +129,22 @@ export function rankHosts(
   return [...known, ...unjudged].sort((a, b) => rank(b) - rank(a) || place(a) - place(b));
 }
 
-function judge(demand: GuestDemand, { report, reportedAtMs }: KnownHost, tenantGuests: number): Judged {
+function judge(
+  demand: GuestDemand,
+  { report, reportedAtMs }: KnownHost,
+  { tenantGuests, placedSince = 0 }: Candidate,
+): Judged {
   const { physical, capacity, committed, cpuByHour } = report;
   const tail = roomOf((field) =>
     tailOf(
-      sumsWith(report.demand[field], {
-        mean: demand.mean[field],
-        peak: demand.peak[field],
-        size: demand.ceiling[field],
-      }),
+      sumsWith(
+        report.demand[field],
+        { mean: demand.mean[field], peak: demand.peak[field], size: demand.ceiling[field] },
+        placedSince + 1,
+      ),
     ),
   );
-  const promised = roomOf((field) => committed[field] + demand.peak[field]);
+  const promised = roomOf((field) => committed[field] + (placedSince + 1) * demand.peak[field]);
   const left = roomOf((field) =>
     Math.min(leftOf(tail[field], physical[field]), leftOf(promised[field], capacity[field])),
   );
@@ -153,6 +161,7 @@ function judge(demand: GuestDemand, { report, reportedAtMs }: KnownHost, tenantG
     ...(complement === undefined ? {} : { complement }),
     tenantSpread: 1 / (1 + tenantGuests),
     reportedAtMs,
+    placedSince,
   };
   const vetoes = ROOM_FIELDS.flatMap((field) => vetoesOf(field, outlook, promised[field], capacity[field]));
   return { outlook, vetoes: report.draining ? ['it drains and takes no new guests', ...vetoes] : vetoes };
@@ -192,13 +201,14 @@ function ranked(
 }
 
 function reasonsOf(outlook: PlacementOutlook, demand: GuestDemand, tenantGuests: number): string[] {
-  const { tail, physical, slack, stranding, complement } = outlook;
+  const { tail, physical, slack, stranding, complement, placedSince } = outlook;
   const use = ROOM_FIELDS.map(
     (field) => `${amount(field, tail[field])} of ${amount(field, physical[field])}`,
   );
   const reasons = [
     `${percent(slack)} left of the scarcer resource: with it the guests may come to use ${use.join(' and ')} together`,
   ];
+  if (placedSince > 0) reasons.push(`${placedSince} more placed since its report, taken to be like this one`);
   if (stranding >= STRANDED_WORTH_A_WORD)
     reasons.push(`would leave ${percent(stranding)} more of one resource than of the other`);
   if (complement !== undefined)

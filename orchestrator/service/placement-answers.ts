@@ -27,7 +27,7 @@ export function wireRankedHost(
 }
 
 function wireOutlook(
-  { tail, physical, slack, stranding, complement, tenantSpread, reportedAtMs }: PlacementOutlook,
+  { tail, physical, slack, stranding, complement, tenantSpread, reportedAtMs, placedSince }: PlacementOutlook,
   nowMs: number,
 ): WireOutlook {
   return {
@@ -37,6 +37,7 @@ function wireOutlook(
     stranding,
     complement,
     tenantSpread,
+    placedSince,
     reportAgeMs: Math.max(0, Math.round(nowMs - reportedAtMs)),
   };
 }

@@ -26,8 +26,8 @@ import { quoted, Violations } from './validation.ts';
 const ROUNDING = 1e-6;
 /** Largest amount of anything: what an int64 of the contract holds exactly, in bytes or in millicores. */
 const AMOUNT_MAX = Number.MAX_SAFE_INTEGER;
-/** Most guests that one host or tenant has; a larger count is a fault of who counts. */
-const GUESTS_MAX = 1_000_000;
+/** Most guests that one host has; a larger count is a fault of who counts. */
+const GUESTS_MAX = 100_000;
 
 /** What RankHosts is asked. */
 export interface Ranking {
@@ -36,6 +36,8 @@ export interface Ranking {
   readonly hosts: readonly string[];
   /** Guests of the tenant by candidate, where the caller said so. */
   readonly tenantGuests: ReadonlyMap<string, number>;
+  /** All guests by candidate, where the caller said so. */
+  readonly guests: ReadonlyMap<string, number>;
   readonly goal: PlacementGoal;
 }
 
@@ -56,11 +58,12 @@ export function rankingOf(wire: RankHostsRequest, nowMs: number): Ranking {
   };
   const hosts = hostsOf(wire.hosts, violations);
   const tenantGuests = countsOf(wire.tenantGuests, 'tenant_guests', CANDIDATES_MAX, violations);
+  const guests = countsOf(wire.guests, 'guests', CANDIDATES_MAX, violations);
   const goal = wire.goal ? GOAL_OF.get(wire.goal) : 'spread';
   if (goal === undefined)
     violations.add('goal', `must be PLACEMENT_GOAL_SPREAD or PLACEMENT_GOAL_PACK; got ${wire.goal}`);
   violations.settle();
-  return { newcomer, hosts, tenantGuests, goal: goal ?? 'spread' };
+  return { newcomer, hosts, tenantGuests, guests, goal: goal ?? 'spread' };
 }
 
 /** @throws {ValidationError} with every broken rule */

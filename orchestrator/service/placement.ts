@@ -30,7 +30,10 @@ export function placementHandlers(
   };
 }
 
-function candidatesOf({ hosts: asked, newcomer, tenantGuests }: Ranking, hosts: HostDirectory): Candidate[] {
+function candidatesOf(
+  { hosts: asked, newcomer, tenantGuests, guests }: Ranking,
+  hosts: HostDirectory,
+): Candidate[] {
   const names =
     asked.length > 0
       ? asked
@@ -44,6 +47,7 @@ function candidatesOf({ hosts: asked, newcomer, tenantGuests }: Ranking, hosts: 
     const reported = known?.report.tenantGuests.get(newcomer.tenant) ?? 0;
     // Who names no tenant shares it with nobody.
     const there = tenantGuests.get(host) ?? (newcomer.tenant === '' ? 0 : reported);
-    return { host, ...(known === undefined ? {} : { known }), tenantGuests: there };
+    const placedSince = Math.max(0, (guests.get(host) ?? 0) - (known?.report.guests ?? 0));
+    return { host, ...(known === undefined ? {} : { known }), tenantGuests: there, placedSince };
   });
 }

@@ -40,7 +40,7 @@ function reportOf(host: string, share: number, changes: Partial<HostReport> = {}
   };
 }
 
-const ASK = { hosts: [], params: {}, ceiling: room(4000, 8 * GIB), tenantGuests: {} };
+const ASK = { hosts: [], params: {}, ceiling: room(4000, 8 * GIB), tenantGuests: {}, guests: {} };
 
 async function fixtureOf(t: { teardown(fn: () => unknown): void }): Promise<Fixture> {
   const fixture = await startFixture();
@@ -89,6 +89,16 @@ t.test('hosts report, are listed and are ranked', async (t) => {
   t.match(
     some.hosts.find(({ host }) => host === 'z'),
     { outlook: undefined, reasons: [/^unknown/] },
+  );
+  const since = await call(placement, placement.rankHosts, {
+    ...ASK,
+    guests: { a: 8, b: 3, z: 9 },
+    hosts: ['a', 'b'],
+  });
+  t.strictSame(
+    since.hosts.map(({ host, outlook }) => `${host} ${outlook?.placedSince}`),
+    ['b 0', 'a 5'],
+    'a has five guests that its report does not count, so b comes first',
   );
   t.match(
     some.hosts.find(({ host }) => host === 'b'),

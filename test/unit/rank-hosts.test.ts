@@ -6,7 +6,7 @@ import { Random } from '../../models/train/random.ts';
 import { addStretch, complementOf, DayProfile, HOURS } from '../../orchestrator/core/day-profile.ts';
 import { type HostReport, type KnownHost, REPORT_LIFE_MS } from '../../orchestrator/core/host-report.ts';
 import { HostTable } from '../../orchestrator/core/host-table.ts';
-import { JointTail, tailOf } from '../../orchestrator/core/joint-tail.ts';
+import { JointTail, sumsWith, tailOf } from '../../orchestrator/core/joint-tail.ts';
 import { MIB } from '../../orchestrator/core/profile.ts';
 import { type Candidate, type GuestDemand, rankHosts } from '../../orchestrator/core/rank-hosts.ts';
 import { WorkloadPasts } from '../../orchestrator/engine/workload-pasts.ts';
@@ -117,6 +117,21 @@ t.test('a bursting guest counts with its tail, not with its size', async (t) => 
   const [found] = rankHosts(ONE, [at(roomy)], 'spread');
   t.equal(found?.verdict, 'pass');
   t.equal(found?.outlook?.tail.cpuMillicores, tail.levelWith('new', { mean: 1000, peak: 1000, size: 1000 }));
+});
+
+t.test('guests that were placed since the report count as the newcomer does', async (t) => {
+  const crowded = { ...at(hostOf('crowded', 4, 4)), placedSince: 3 };
+  const [first, second] = rankHosts(ONE, [crowded, at(hostOf('other', 5, 5))], 'spread');
+  t.equal(first?.host, 'other', '6 of 10 used beside 8 of 10');
+  t.equal(second?.outlook?.tail.cpuMillicores, 8000);
+  t.match(second?.reasons, [/./, /^3 more placed since its report/]);
+  const [full] = rankHosts(ONE, [{ ...crowded, placedSince: 6 }], 'spread');
+  t.match(full, { verdict: 'veto', reasons: [/short of cpu/, /short of memory/] });
+  // Rises add up as of guests in the book.
+  const burst = { mean: 200, peak: 800, size: 1000 };
+  const book = new JointTail();
+  for (let i = 0; i < 4; i += 1) book.put(`g${i}`, burst);
+  t.strictSame(sumsWith(EMPTY, burst, 4), book.sums());
 });
 
 t.test(

@@ -76,9 +76,11 @@ class Desk:
     def _question(self, host_states, spec):
         flavor = spec.flavor
         tenant = spec.project_id or ''
-        names = dict.fromkeys(self.name_of(state) for state in host_states)
+        # Counted by Nova as soon as a host is chosen, long before its agent sees the guest: without it, guests that come
+        # together would all go to the host that was best before them.
+        guests = {self.name_of(state): max(0, state.num_instances) for state in host_states}
         return ranking.question(
-            names,
+            guests,
             (flavor.vcpus, flavor.memory_mb),
             tenant,
             self._tenant_guests(host_states, spec) if tenant else {},

@@ -52,12 +52,15 @@ def _score_of(row):
 def question(hosts, sizes, tenant, tenant_guests, fields, goal):
     """RankHostsRequest as JSON.
 
+    :param hosts: how many guests each has, by name
     :param sizes: (vcpus, memory in MiB) of the flavor: what the guest may use at most
     :param fields: of `production_input.of_request`
     """
     vcpus, memory_mib = sizes
+    names = list(hosts)[:HOSTS_MAX]
     return {
-        'hosts': list(hosts)[:HOSTS_MAX],
+        'hosts': names,
+        'guests': {name: hosts[name] for name in names},
         'tenant': tenant,
         'tenant_guests': tenant_guests,
         'ceiling': {'cpu_millicores': vcpus * 1000, 'memory_bytes': str(memory_mib << 20)},

@@ -93,6 +93,17 @@ class BootTest(integrated_helpers.ProviderUsageBaseTestCase):
         # One each, and one for the alternates, for which Nova filters and weighs once more.
         self.assertEqual(4, self.service.decisions() - before)
 
+    def test_guests_that_come_together_do_not_all_go_to_one_host(self):
+        # Each takes a tenth of a host: four or five of them make the emptiest as full as the others.
+        self.report_all((0.1, 0.5, 0.5, 0.5, 0.5))
+        server = self._build_server(networks='none')
+        server.update({'min_count': 7, 'max_count': 7})
+        self.api.post_server({'server': server})
+        hosts = [self._wait_for_state_change(created, 'ACTIVE')['OS-EXT-SRV-ATTR:host']
+                 for created in self.api.get_servers(detail=False)]
+        self.assertEqual(7, len(hosts))
+        self.assertIn(hosts.count('node-1'), (4, 5), hosts)
+
     def test_a_cloud_that_is_full_by_foreshade_refuses(self):
         self.report_all((1.0,) * 5)
         created = self.api.post_server({'server': self._build_server(networks='none')})
@@ -210,8 +221,9 @@ class ManyHostsTest(integrated_helpers.test.TestCase):
         """A tenth of the hosts is too full; of the others every fiftieth is the emptiest."""
         name = f'host-{i:03d}'
         share = 0.95 if i % 10 == 0 else 0.2 + (i % 50) / 100
-        self.service.report(name, share, cpu_by_hour=[1000.0 + i] * 24)
+        self.service.report(name, share, cpu_by_hour=[1000.0 + i] * 24, guests=10)
         state = host_manager.HostState(name, name, uuid.uuid4().hex)
+        state.num_instances = 10
         state.instances = {
             f'{name}-{n}': objects.Instance(project_id='acme' if n == 0 else 'other') for n in range(10)}
         return state

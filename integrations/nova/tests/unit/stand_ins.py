@@ -88,6 +88,7 @@ class HostState:
     def __init__(self, name, instances=()):
         self.nodename = name
         self.host = 'compute-' + name
+        self.num_instances = len(instances)
         self.instances = {uuid: Versioned(project_id=project) for uuid, project in instances}
 
 

@@ -156,6 +156,7 @@ class DeskTest(unittest.TestCase):
         one.ask(hosts, stand_ins.spec_of(hints=hints, extra_specs=extra_specs))
         self.assertEqual({
             'hosts': ['a', 'b'],
+            'guests': {'a': 3, 'b': 0},
             'tenant': 'acme',
             'tenant_guests': {'a': 1},
             'ceiling': {'cpu_millicores': 2000, 'memory_bytes': str(2048 * 1024 * 1024)},
@@ -228,8 +229,9 @@ class RankingTest(unittest.TestCase):
         self.assertEqual('no reason given', found.why('z'))
 
     def test_no_more_hosts_than_one_call_takes(self):
-        asked = ranking.question([str(i) for i in range(1500)], (1, 1), '', {}, {}, 'spread')
+        asked = ranking.question({str(i): 0 for i in range(1500)}, (1, 1), '', {}, {}, 'spread')
         self.assertEqual(ranking.HOSTS_MAX, len(asked['hosts']))
+        self.assertEqual(set(asked['hosts']), set(asked['guests']))
 
 
 if __name__ == '__main__':

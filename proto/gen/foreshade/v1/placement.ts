@@ -149,7 +149,14 @@ export interface RankHostsRequest {
     | undefined;
   /** The caller's own estimate of the run time. Absent: the forecast's. */
   durationMs?: number | undefined;
-  goal?: PlacementGoal | undefined;
+  goal?:
+    | PlacementGoal
+    | undefined;
+  /**
+   * All guests by candidate, as the caller knows. Those beyond what the host's report counts were placed since, and count as
+   * this one does.
+   */
+  guests: { [key: string]: number };
 }
 
 export interface RankHostsRequest_ParamsEntry {
@@ -158,6 +165,11 @@ export interface RankHostsRequest_ParamsEntry {
 }
 
 export interface RankHostsRequest_TenantGuestsEntry {
+  key?: string | undefined;
+  value?: number | undefined;
+}
+
+export interface RankHostsRequest_GuestsEntry {
   key?: string | undefined;
   value?: number | undefined;
 }
@@ -235,7 +247,11 @@ export interface PlacementOutlook {
     | number
     | undefined;
   /** Age of the report this rests on. */
-  reportAgeMs?: number | undefined;
+  reportAgeMs?:
+    | number
+    | undefined;
+  /** Guests that the caller knows of and the report does not: each is counted as the new one. */
+  placedSince?: number | undefined;
 }
 
 /** What an agent knows of its host. */
@@ -268,6 +284,7 @@ export interface HostReport {
   cpuByHour: number[];
   /** Guests by tenant, at most 1,000 tenants. */
   tenantGuests: { [key: string]: number };
+  /** All guests that are defined on it, running or not. */
   guests?:
     | number
     | undefined;
@@ -339,6 +356,7 @@ function createBaseRankHostsRequest(): RankHostsRequest {
     startMs: undefined,
     durationMs: undefined,
     goal: undefined,
+    guests: {},
   };
 }
 
@@ -374,6 +392,9 @@ export const RankHostsRequest: MessageFns<RankHostsRequest> = {
     if (message.goal !== undefined) {
       writer.uint32(80).int32(message.goal);
     }
+    globalThis.Object.entries(message.guests).forEach(([key, value]: [string, number]) => {
+      RankHostsRequest_GuestsEntry.encode({ key: key as any, value }, writer.uint32(90).fork()).join();
+    });
     return writer;
   },
 
@@ -476,6 +497,17 @@ export const RankHostsRequest: MessageFns<RankHostsRequest> = {
             message.goal = reader.int32() as any;
             continue;
           }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            const entry11 = RankHostsRequest_GuestsEntry.decode(reader, reader.uint32());
+            if (entry11.value !== undefined && entry11.key !== undefined) {
+              message.guests[entry11.key] = entry11.value;
+            }
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -547,6 +579,20 @@ export const RankHostsRequest: MessageFns<RankHostsRequest> = {
         ? globalThis.Number(object.duration_ms)
         : undefined,
       goal: isSet(object.goal) ? placementGoalFromJSON(object.goal) : undefined,
+      guests: isObject(object.guests)
+        ? (globalThis.Object.entries(object.guests) as [string, any][]).reduce(
+          (acc: { [key: string]: number }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.Number(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
     };
   },
 
@@ -594,6 +640,15 @@ export const RankHostsRequest: MessageFns<RankHostsRequest> = {
     if (message.goal !== undefined) {
       obj.goal = placementGoalToJSON(message.goal);
     }
+    if (message.guests) {
+      const entries = globalThis.Object.entries(message.guests) as [string, number][];
+      if (entries.length > 0) {
+        obj.guests = {};
+        entries.forEach(([k, v]) => {
+          obj.guests[k] = Math.round(v);
+        });
+      }
+    }
     return obj;
   },
 
@@ -630,6 +685,15 @@ export const RankHostsRequest: MessageFns<RankHostsRequest> = {
     message.startMs = object.startMs ?? undefined;
     message.durationMs = object.durationMs ?? undefined;
     message.goal = object.goal ?? undefined;
+    message.guests = (globalThis.Object.entries(object.guests ?? {}) as [string, number][]).reduce(
+      (acc: { [key: string]: number }, [key, value]: [string, number]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.Number(value);
+        }
+        return acc;
+      },
+      {},
+    );
     return message;
   },
 };
@@ -800,6 +864,91 @@ export const RankHostsRequest_TenantGuestsEntry: MessageFns<RankHostsRequest_Ten
   },
   fromPartial(object: DeepPartial<RankHostsRequest_TenantGuestsEntry>): RankHostsRequest_TenantGuestsEntry {
     const message = createBaseRankHostsRequest_TenantGuestsEntry();
+    message.key = object.key ?? undefined;
+    message.value = object.value ?? undefined;
+    return message;
+  },
+};
+
+function createBaseRankHostsRequest_GuestsEntry(): RankHostsRequest_GuestsEntry {
+  return { key: undefined, value: undefined };
+}
+
+export const RankHostsRequest_GuestsEntry: MessageFns<RankHostsRequest_GuestsEntry> = {
+  encode(message: RankHostsRequest_GuestsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== undefined) {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== undefined) {
+      writer.uint32(16).uint32(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RankHostsRequest_GuestsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRankHostsRequest_GuestsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.value = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RankHostsRequest_GuestsEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : undefined,
+      value: isSet(object.value) ? globalThis.Number(object.value) : undefined,
+    };
+  },
+
+  toJSON(message: RankHostsRequest_GuestsEntry): unknown {
+    const obj: any = {};
+    if (message.key !== undefined) {
+      obj.key = message.key;
+    }
+    if (message.value !== undefined) {
+      obj.value = Math.round(message.value);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RankHostsRequest_GuestsEntry>): RankHostsRequest_GuestsEntry {
+    return RankHostsRequest_GuestsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RankHostsRequest_GuestsEntry>): RankHostsRequest_GuestsEntry {
+    const message = createBaseRankHostsRequest_GuestsEntry();
     message.key = object.key ?? undefined;
     message.value = object.value ?? undefined;
     return message;
@@ -1192,6 +1341,7 @@ function createBasePlacementOutlook(): PlacementOutlook {
     complement: undefined,
     tenantSpread: undefined,
     reportAgeMs: undefined,
+    placedSince: undefined,
   };
 }
 
@@ -1217,6 +1367,9 @@ export const PlacementOutlook: MessageFns<PlacementOutlook> = {
     }
     if (message.reportAgeMs !== undefined) {
       writer.uint32(56).int64(message.reportAgeMs);
+    }
+    if (message.placedSince !== undefined) {
+      writer.uint32(64).uint32(message.placedSince);
     }
     return writer;
   },
@@ -1290,6 +1443,14 @@ export const PlacementOutlook: MessageFns<PlacementOutlook> = {
             message.reportAgeMs = longToNumber(reader.int64());
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.placedSince = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1319,6 +1480,11 @@ export const PlacementOutlook: MessageFns<PlacementOutlook> = {
         : isSet(object.report_age_ms)
         ? globalThis.Number(object.report_age_ms)
         : undefined,
+      placedSince: isSet(object.placedSince)
+        ? globalThis.Number(object.placedSince)
+        : isSet(object.placed_since)
+        ? globalThis.Number(object.placed_since)
+        : undefined,
     };
   },
 
@@ -1345,6 +1511,9 @@ export const PlacementOutlook: MessageFns<PlacementOutlook> = {
     if (message.reportAgeMs !== undefined) {
       obj.reportAgeMs = Math.round(message.reportAgeMs);
     }
+    if (message.placedSince !== undefined) {
+      obj.placedSince = Math.round(message.placedSince);
+    }
     return obj;
   },
 
@@ -1364,6 +1533,7 @@ export const PlacementOutlook: MessageFns<PlacementOutlook> = {
     message.complement = object.complement ?? undefined;
     message.tenantSpread = object.tenantSpread ?? undefined;
     message.reportAgeMs = object.reportAgeMs ?? undefined;
+    message.placedSince = object.placedSince ?? undefined;
     return message;
   },
 };
