@@ -19,11 +19,11 @@ export function isFields(value: unknown): value is Fields {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** A number of 0 or more; undefined where there is none. */
+/** A number from 0 to 2^53 - 1, beyond which nothing is counted; undefined where there is none. */
 export function numberIn(fields: Fields, name: string): number | undefined {
   const value = fields[name];
   const number = typeof value === 'string' && value.trim() !== '' ? Number(value) : value;
-  return typeof number === 'number' && Number.isFinite(number) && number >= 0 ? number : undefined;
+  return typeof number === 'number' && number >= 0 && number <= Number.MAX_SAFE_INTEGER ? number : undefined;
 }
 
 /** A text, numbers as they print; undefined where there is none. */

@@ -7,6 +7,8 @@ import { PropertyString } from './property-string.ts';
 
 /** What Proxmox VE takes where a key is absent. */
 const MEMORY_MIB_DEFAULT = 512;
+/** Most memory of a guest: QEMU's own bound on x86 is below it. */
+const MEMORY_MIB_MAX = 2 ** 32;
 const SHARES_DEFAULT = 1000;
 const HOTPLUG_DEFAULT = 'network,disk,usb';
 /** `hotplug: 1` means the default, `0` nothing. */
@@ -119,7 +121,8 @@ export function isBalloonFree({ hasBalloon, shares, balloonMib, memoryMib }: Gue
 /** `memory` is a number of MiB, or `current=` one. */
 function memoryOf(text: string | undefined): number {
   const properties = new PropertyString(text ?? '');
-  return Number(properties.bare ?? properties.get('current')) || MEMORY_MIB_DEFAULT;
+  const mib = Number(properties.bare ?? properties.get('current'));
+  return mib > 0 && mib <= MEMORY_MIB_MAX ? mib : MEMORY_MIB_DEFAULT;
 }
 
 function hotplugOf(text: string | undefined): readonly string[] {

@@ -20,11 +20,11 @@ export class PropertyString {
     return part?.slice(name.length + 1);
   }
 
-  /** A number of 0 or more; undefined where there is none. */
+  /** A number from 0 to 2^53 - 1; undefined where there is none. */
   number(name: string): number | undefined {
     const text = this.get(name);
     const value = text === undefined || text.trim() === '' ? Number.NaN : Number(text);
-    return Number.isFinite(value) && value >= 0 ? value : undefined;
+    return value >= 0 && value <= Number.MAX_SAFE_INTEGER ? value : undefined;
   }
 
   /** The same with these parts instead; an undefined one is taken out. */

@@ -190,8 +190,9 @@ export class ProxmoxTelemetry implements Telemetry {
         for (const reading of readings) this.#emit(watched, watched.exported.take(reading));
       }
     } catch (cause) {
-      if (isNotOffered(cause)) this.#noExportUntilMs = nowMs + EXPORT_AGAIN_MS;
-      throw cause;
+      if (!isNotOffered(cause)) throw cause;
+      this.#noExportUntilMs = nowMs + EXPORT_AGAIN_MS;
+      this.#onFailure(cause);
     }
   }
 

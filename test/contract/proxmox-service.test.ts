@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
+import { runChecks } from '../../orchestrator/cli/checks.ts';
 import { parseConfig } from '../../orchestrator/config.ts';
 import { ParametricForecaster } from '../../orchestrator/forecast/parametric-forecaster.ts';
 import { MemoryLedger } from '../../orchestrator/ledger/memory-ledger.ts';
@@ -21,7 +22,7 @@ if (!hasPerl()) {
   process.exit(0);
 }
 
-const { mock, api } = await startMockNode({ speed: 5 });
+const { mock, api, url, fingerprint } = await startMockNode({ speed: 5 });
 const folder = mkdtempSync(join(tmpdir(), 'fs-pve-'));
 t.teardown(() => rmSync(folder, { recursive: true, force: true }));
 let services = 0;
@@ -265,6 +266,27 @@ t.test('a service that is away, hangs, dies, lies or floods lets the guest start
   for (const args of [['pre-stop'], ['nonsense']]) {
     t.equal((await run(hookscript({ socket: absent }), vmid, args[0] ?? '')).code, 0);
   }
+});
+
+t.test('the doctor says whether the node answers, and who may read the token', async (t) => {
+  const file = join(folder, 'doctor.toml');
+  const token = join(folder, 'token');
+  writeFileSync(token, `${mock.token}\n`, { mode: 0o600 });
+  const check = async (pin: string) => {
+    const text = `[proxmox]\nurl = "${url}"\nnode = "${mock.node}"\ntoken_file = "${token}"\nfingerprint = "${pin}"`;
+    writeFileSync(file, `state_dir = "${folder}"\n${text}`);
+    const checks = await runChecks({ configFile: file, socket: undefined, path: '' });
+    return checks.filter(({ name }) => name.startsWith('proxmox'));
+  };
+  t.match(await check(fingerprint), [
+    { level: 'ok' },
+    { level: 'ok', found: /Proxmox VE 9\.1\.3, 8 CPUs, \d+ guests/ },
+  ]);
+  chmodSync(token, 0o644);
+  t.match(await check(fingerprint), [{ level: 'warn', advice: /chmod 600/ }, { level: 'ok' }]);
+  t.match(await check('0'.repeat(64)), [{}, { level: 'fail', found: /not the pinned one/ }]);
+  rmSync(token);
+  t.match(await check(fingerprint), [{ level: 'fail' }, { level: 'fail', found: /token cannot be read/ }]);
 });
 
 t.test('nothing was asked or answered outside the schema', async (t) => {

@@ -67,6 +67,8 @@ export class MockProxmox {
   /** `METHOD /path key=value ...` of every call. */
   readonly calls: string[] = [];
   readonly misbehaviours: Misbehaviour[] = [];
+  /** Damages the bodies of right answers. */
+  spoil: ((body: string) => Buffer) | undefined;
   /** Changes that were refused because a guest's lock was not to be had. */
   lockTimeouts = 0;
   readonly schemaOrigin: 'official' | 'minimum';
@@ -203,12 +205,13 @@ export class MockProxmox {
     if (await this.#misbehave(call, response)) return;
     try {
       const data = await this.#answer(request, path, parameters);
-      reply(response, 200, 'OK', { data });
+      const body = JSON.stringify({ data });
+      reply(response, 200, 'OK', this.spoil?.(body) ?? body);
     } catch (cause) {
       if (!(cause instanceof Refused)) throw cause;
       const { status, message, errors } = cause.refusal;
       const body = { data: null, message: `${message}\n`, ...(errors && { errors }) };
-      reply(response, status, message.split('\n')[0] ?? '', body);
+      reply(response, status, message.split('\n')[0] ?? '', JSON.stringify(body));
     }
   }
 
@@ -458,11 +461,11 @@ export class MockProxmox {
   }
 }
 
-function reply(response: ServerResponse, status: number, reason: string, body: unknown): void {
+function reply(response: ServerResponse, status: number, reason: string, body: string | Buffer): void {
   response.writeHead(status, reason.replace(/[^\x20-\x7e]/g, '?'), {
     'content-type': 'application/json;charset=UTF-8',
   });
-  response.end(JSON.stringify(body));
+  response.end(body);
 }
 
 /** Proxmox VE writes whole numbers of some keys as numbers and others as text. */
