@@ -134,6 +134,13 @@ t.test('the book of demand counts what is seen, foreseen or unknown', async (t) 
     `${cpuMillicores}: 500 + 1000 + 1500 + 3500, and half of 500`,
   );
   t.ok(memoryBytes > 670 * MIB && memoryBytes < 690 * MIB);
+  // What a report says: the unknown's 1000 and 100 MiB beside the seen one's 500 and 50 MiB.
+  const { cpuMillicores: cpu, memoryBytes: memory } = book.sums();
+  t.match({ mean: cpu.mean, size: cpu.size }, { mean: 1500, size: 5000 });
+  t.match({ mean: memory.mean, size: memory.size }, { mean: 150 * MIB, size: 500 * MIB });
+  t.equal(memory.widest, 350 * MIB, 'in bytes, as the rest');
+  t.ok(memory.riseSquares > 0 && memory.riseSquares <= memory.rise ** 2 * (1 + 1e-9));
+  t.strictSame([...new Set(book.cpuByHour())], [500], 'every hour alike');
   sizes.delete('seen');
   book.touch('seen');
   t.equal(book.tailWith('new', nothing, nothing).cpuMillicores, 1000);
