@@ -112,6 +112,12 @@ const PROOFS = [
     command: node(compiled('bench/allocate-disturbed.bench')),
     document: true,
   },
+  { name: 'libvirt-hook-cost', command: node(compiled('bench/libvirt-hook.bench')), document: true },
+  {
+    name: 'libvirt-hook-20-starts',
+    command: node(compiled('e2e/libvirt-hook.test')),
+    env: { FORESHADE_STARTS: '20' },
+  },
   { name: 'engine-cost', command: node(compiled('bench/engine.bench')), document: true },
   { name: 'stats-cost', command: node(compiled('bench/native-stats.bench')), document: true },
   {

@@ -70,6 +70,8 @@ export class ManagedGuest {
   startNotBeforeMs = Number.NEGATIVE_INFINITY;
   /** We asked it to shut down: until then it is taken to be going, ms since epoch. */
   goneUntilMs = Number.NEGATIVE_INFINITY;
+  /** It has just come up and nothing was moved yet: its balloon has no driver, so there is nothing to wait for. */
+  isFresh = false;
   /** True while others wait for the CPUs it bursts on: it grows no further. */
   heldBack = false;
   /** True while it does what it should not: it grows no further. */
@@ -97,6 +99,7 @@ export class ManagedGuest {
   takeStart(): void {
     const { byDefinition, baseline } = this.record;
     const { entitlement, cpuLimited, capabilities } = this.facts;
+    this.isFresh = true;
     // Its balloon travels to the definition's size by itself once the guest has a driver, from wherever it is read now.
     if (capabilities.balloon) this.astray.add('memory');
     if (byDefinition !== true) return;

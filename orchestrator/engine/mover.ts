@@ -27,6 +27,9 @@ interface Outcome {
   readonly endedAtMs: number;
 }
 
+/** A guest that has just come up is told where to go and left to boot: one look at what came of it, and the next try has the rest. */
+const FRESH_WAIT_MS = 100;
+
 const NOTHING_TO_DO: MoveResult = { reached: true, shortfalls: [] };
 
 /** Brings guests to a target: journal first, then all actuators at once, then read back. One move per guest at a time. */
@@ -71,7 +74,9 @@ export class Mover {
     await this.#announce(guest, target, writes);
     const growing = resources.filter((resource) => lacks(guest.held, target, resource));
     const beganAtMs = this.#clock.nowMs();
-    const outcomes = await within(this.#policy.actuationTimeoutMs, (signal) =>
+    const waitMs = guest.isFresh ? FRESH_WAIT_MS : this.#policy.actuationTimeoutMs;
+    guest.isFresh = false;
+    const outcomes = await within(waitMs, (signal) =>
       Promise.all(resources.map((resource) => this.#apply(guest, resource, target, restoring, signal))),
     );
     for (const { resource, read, failure, endedAtMs } of outcomes) {

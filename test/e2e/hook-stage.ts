@@ -47,22 +47,21 @@ export class HookStage {
     return this.#client;
   }
 
-  /** Have the lab's libvirtd run the hook. It looks for hooks when it starts. */
-  async install(): Promise<void> {
+  /** Put the hook in place. The lab's libvirtd looks for hooks when it starts: restart it after the first time. */
+  install(): void {
     const rest = { deadlineMs: DEADLINE_MS, policy: 'prefer', requireWaitMs: 2000 } as const;
     installHook(this.#root, { socket: this.httpSocket, ...rest });
-    await this.lab.restartDaemon();
   }
 
   uninstall(): void {
     uninstallHook(this.#root);
   }
 
-  /** Another program in the hook's place. */
-  replaceBy(script: string): void {
-    const folder = join(this.#root, 'etc/libvirt/hooks/qemu.d');
-    mkdirSync(folder, { recursive: true });
-    writeFileSync(join(folder, '50-foreshade'), script, { mode: 0o755 });
+  /** Another hook in ours' place, or none any more. */
+  replaceBy(script: string | undefined): void {
+    const path = join(this.#root, 'etc/libvirt/hooks/qemu.d/50-foreshade');
+    rmSync(path, { force: true });
+    if (script !== undefined) writeFileSync(path, script, { mode: 0o755 });
   }
 
   /** Start the service; runs of `render` took 2.4 cores and 190 MiB. */

@@ -55,7 +55,8 @@ const isRunning = async (name: string): Promise<boolean> =>
 
 t.test('without a hook, and with the service away, a start is a start', async (t) => {
   await comesUp(t, 'no hook');
-  await stage.install();
+  stage.install();
+  await lab.restartDaemon();
   await comesUp(t, 'the service away');
 });
 
@@ -134,12 +135,19 @@ t.test(`${AT_ONCE} guests started at once`, async (t) => {
   );
   for (const name of names) {
     t.ok(await isRunning(name), name);
-    const lease = await settled(name, LeaseState.LEASE_STATE_ACTIVE, LeaseState.LEASE_STATE_DEGRADED);
+    const lease = await settled(
+      name,
+      LeaseState.LEASE_STATE_ACTIVE,
+      LeaseState.LEASE_STATE_DEGRADED,
+      LeaseState.LEASE_STATE_QUEUED,
+    );
     t.equal(lease.workload, 'render', lease.reason ?? '');
+    // Twenty of them are more than the host may promise: the last ones wait, and run at their own size.
+    const vcpus = lease.state === LeaseState.LEASE_STATE_QUEUED ? '1' : '2';
     t.equal(
       (await virsh(lab.uri, ['vcpucount', name, '--live', '--active'])).trim(),
-      '2',
-      'its second vCPU is there',
+      vcpus,
+      `${vcpus} vCPUs`,
     );
   }
   t.ok(Math.max(...times) < START_MS_MAX + AT_ONCE * 1000, 'none waited for another, nor for us');

@@ -1,6 +1,7 @@
 // Goal: what a guest's definition asks for is reserved before it starts, in place soon after, and given back and learned when it
 // stops; and the hook's word never waits for libvirt. Method: the engine of production on the simulated host (6,000 millicores to
 // promise), its starts told as the hook tells them, definitions read from the simulated libvirt; expectations worked by hand.
+import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { readDefinition } from '../../libvirt-adapter/definition.ts';
 import type { DomainRef } from '../../libvirt-adapter/libvirt.ts';
@@ -244,4 +245,50 @@ t.test('what a guest could not do while it booted is tried as soon as its agent 
   world.libvirt.setAgent('a', 'answers');
   await world.pass(900);
   t.match(world.engine.getLease(id), { state: 'ACTIVE', granted: { vcpuCount: 3 } });
+});
+
+t.test('a balloon that has no driver yet holds nothing up', async (t) => {
+  const world = await off([]);
+  world.libvirt.addGuest(guest('a', { state: 'shutoff' }));
+  const { id } = await world.engine.starts.reserve(
+    await startOf(world, 'a', { cpu: 2500, mem: 512 }),
+    context,
+  );
+  await boot(world, 'a');
+  await world.pass(200);
+  t.equal(world.engine.getLease(id).state, 'PREPARING');
+  await sleep(200); // patience is measured by the process's own clock, not by the world's
+  await world.pass(200);
+  t.equal(world.engine.getLease(id).state, 'ACTIVE', 'its vCPUs are there, and more memory than it asked');
+  t.ok(world.memoryMib('a') > 1900, 'its balloon is still on its way');
+  await world.pass(60_000);
+  t.ok(world.memoryMib('a') < 520, 'and arrives');
+});
+
+t.test('a guest that we start ourselves asks in the middle of our own call', async (t) => {
+  const web = { name: 'web', guests: ['a', 's'], spare: 0 };
+  const scale = { groups: new Map([['web', web]]), startingMax: 2, bootMs: 1000, cooldownMs: 20_000 };
+  const world = await World.create(
+    ['a', 's'].map((name) => guest(name, QUICK)),
+    { scale },
+  );
+  world.libvirt.stop('s');
+  await world.pass(1000);
+  const create = world.libvirt.createDomain.bind(world.libvirt);
+  let reserved: string | undefined;
+  world.libvirt.createDomain = async (ref, options) => {
+    const { facts } = readDefinition(await world.libvirt.domainXml(ref));
+    const request = requestOf({ guest: facts.id, cpu: 1200, mem: 300 });
+    const lease = await world.engine.starts.reserve(
+      { facts, request, lastsAsRun: true, adopt: true },
+      context,
+    );
+    reserved = lease.id;
+    return create(ref, options);
+  };
+  for (let i = 0; i < 2; i += 1)
+    await world.during(world.allocate({ guest: 'web', cpu: 3000, mem: 512, s: 3600 }));
+  await world.pass(10_000);
+  t.equal(world.libvirt.find('s')?.state, 'running', 'the start did not wait for itself');
+  t.equal(world.engine.getLease(reserved ?? '').state, 'ACTIVE');
 });
