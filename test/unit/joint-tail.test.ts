@@ -134,13 +134,20 @@ t.test('the book of demand counts what is seen, foreseen or unknown', async (t) 
     `${cpuMillicores}: 500 + 1000 + 1500 + 3500, and half of 500`,
   );
   t.ok(memoryBytes > 670 * MIB && memoryBytes < 690 * MIB);
-  // What a report says: the unknown's 1000 and 100 MiB beside the seen one's 500 and 50 MiB.
+  // What a report says: the unknown's 1000 and 100 MiB beside the seen one's 500 and 50 MiB. Old days weigh by powers of two.
   const { cpuMillicores: cpu, memoryBytes: memory } = book.sums();
-  t.match({ mean: cpu.mean, size: cpu.size }, { mean: 1500, size: 5000 });
-  t.match({ mean: memory.mean, size: memory.size }, { mean: 150 * MIB, size: 500 * MIB });
-  t.equal(memory.widest, 350 * MIB, 'in bytes, as the rest');
-  t.ok(memory.riseSquares > 0 && memory.riseSquares <= memory.rise ** 2 * (1 + 1e-9));
-  t.strictSame([...new Set(book.cpuByHour())], [500], 'every hour alike');
+  const near = (value: number, expected: number): boolean => Math.abs(value / expected - 1) < 1e-9;
+  t.ok(near(cpu.mean, 1500) && near(cpu.size, 5000));
+  t.ok(near(memory.mean, 150 * MIB) && near(memory.size, 500 * MIB), 'in bytes');
+  t.ok(near(memory.widest, 350 * MIB));
+  t.ok(
+    memory.riseSquares > 0 && near(memory.riseSquares, memory.rise ** 2),
+    'of the one whose peak is not known',
+  );
+  t.ok(
+    book.cpuByHour().every((value) => near(value, 500)),
+    'every hour alike',
+  );
   sizes.delete('seen');
   book.touch('seen');
   t.equal(book.tailWith('new', nothing, nothing).cpuMillicores, 1000);
