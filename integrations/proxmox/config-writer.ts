@@ -4,7 +4,7 @@ import { pause, type TimerClock } from '../../orchestrator/core/timer-clock.ts';
 import { listOf, numberIn, textIn } from './answers.ts';
 import type { ProxmoxApi } from './api.ts';
 import type { GuestCatalog } from './catalog.ts';
-import { isBusy, isConflict, isTaskFailure } from './errors.ts';
+import { isBusy, isConflict, isTaskFailure, isUnanswered } from './errors.ts';
 import type { GuestConfig } from './guest-config.ts';
 import { finished } from './tasks.ts';
 
@@ -35,6 +35,8 @@ export class ConfigWriter {
   readonly #catalog: GuestCatalog;
   readonly #clock: TimerClock;
   readonly #onFailure: (cause: unknown) => void;
+  /** Keys of changes that were lost from sight: they may wait for a reboot, and nobody has looked. */
+  readonly #unsure = new Map<GuestId, readonly string[]>();
   /** The end of the last change of each guest. */
   readonly #queues = new Map<number, Promise<unknown>>();
 
@@ -70,6 +72,9 @@ export class ConfigWriter {
   }
 
   async #change(guest: GuestId, changeOf: ChangeOf, signal: AbortSignal): Promise<GuestConfig> {
+    const lost = this.#unsure.get(guest);
+    if (lost !== undefined) await this.#takeBack(guest, lost);
+    this.#unsure.delete(guest);
     for (let tries = 1; ; tries += 1) {
       const config = await this.#catalog.config(guest);
       const change = changeOf(config);
@@ -94,10 +99,9 @@ export class ConfigWriter {
       () => undefined,
       (cause: unknown) => cause,
     );
-    // Refused before anything was written, or lost from sight: then what is there is read by whoever cares.
+    if (isUnanswered(failure)) this.#unsure.set(guest, keys);
     if (failure !== undefined && !isTaskFailure(failure)) throw failure;
-    const left = (await this.#pendingKeys(guest)).filter((key) => keys.includes(key));
-    if (left.length > 0) await this.#post(guest, { revert: left.join(',') });
+    const left = await this.#takeBack(guest, keys);
     const after = await this.#catalog.config(guest);
     const isMoved = after.digest !== before.digest;
     if (failure !== undefined && !isMoved) throw failure;
@@ -106,6 +110,13 @@ export class ConfigWriter {
       throw new AllocatorError('NOT_SUPPORTED', message, { guest });
     }
     return after;
+  }
+
+  /** Take back what of a change waits for a reboot. @returns its keys */
+  async #takeBack(guest: GuestId, keys: readonly string[]): Promise<string[]> {
+    const left = (await this.#pendingKeys(guest)).filter((key) => keys.includes(key));
+    if (left.length > 0) await this.#post(guest, { revert: left.join(',') });
+    return left;
   }
 
   async #post(guest: GuestId, parameters: Readonly<Record<string, string | number>>): Promise<void> {

@@ -55,6 +55,12 @@ export function isTaskFailure(cause: unknown): boolean {
   return cause instanceof ProxmoxError && cause.phase === 'answered' && cause.status === 0;
 }
 
+/** Whether nobody knows what became of a change: it may have been carried out, now or later. */
+export function isUnanswered(cause: unknown): boolean {
+  if (!(cause instanceof ProxmoxError)) return false;
+  return cause.phase === 'answered' ? UNREACHABLE.has(cause.status) : cause.phase !== 'unsent';
+}
+
 /** Whether Proxmox VE knows no such guest, or shows it to nobody with our privileges. */
 export function isMissing(cause: unknown): boolean {
   if (!(cause instanceof ProxmoxError) || cause.phase !== 'answered') return false;

@@ -29,6 +29,8 @@ export interface GuestReading {
   readonly usedBytes?: number;
   readonly rssBytes?: number;
   readonly balloon?: BalloonReading;
+  /** Memory of the guest that it does not see, where its balloon is not read with it. */
+  readonly unseenBytes?: number;
   readonly pressure?: NonNullable<GuestSample['pressure']>;
 }
 
@@ -61,9 +63,7 @@ export class SampleTrack {
   take(reading: GuestReading): GuestSample | undefined {
     const last = this.#last;
     const sawPause = this.#wasPaused || reading.isPaused;
-    const { balloon } = reading;
-    if (balloon?.totalBytes !== undefined)
-      this.#unseenBytes = Math.max(0, balloon.actualBytes - balloon.totalBytes);
+    this.#unseenBytes = unseenBytes(reading.balloon) ?? reading.unseenBytes ?? this.#unseenBytes;
     if (last !== undefined && reading.monotonicMs <= last.monotonicMs) return undefined;
     this.#wasPaused = reading.isPaused;
     this.#last = reading;
@@ -95,6 +95,12 @@ export class SampleTrack {
       netTxBytesPerS: perS.netTx,
     });
   }
+}
+
+/** Memory of a guest that is its kernel's own; undefined where its balloon does not tell. */
+export function unseenBytes(balloon: BalloonReading | undefined): number | undefined {
+  if (balloon?.totalBytes === undefined) return undefined;
+  return Math.max(0, balloon.actualBytes - balloon.totalBytes);
 }
 
 function timed({ monotonicMs, counters, balloon }: GuestReading) {

@@ -5,9 +5,10 @@ import type { TimerClock } from '../../orchestrator/core/timer-clock.ts';
 import { type GuestCatalog, READ_AT_ONCE } from './catalog.ts';
 import { isMissing } from './errors.ts';
 import type { GuestPoll } from './guest-poll.ts';
+import { balloonOf } from './guest-status.ts';
 import { EXPORT_PERIOD_MS, isNotOffered, type MetricsExport } from './metrics-export.ts';
 import { fullReading, listedReading, type ReadingTime } from './readings.ts';
-import { SampleTrack } from './sample-track.ts';
+import { SampleTrack, unseenBytes } from './sample-track.ts';
 
 /** Finest periods: `status/current` asks QEMU several things, and CPU shares are over a second at least. */
 const FULL_MS_MIN = 2_000;
@@ -26,6 +27,8 @@ interface Watched {
   readonly fast: SampleTrack;
   /** Samples of the statistics daemon: their own course, since they are of other moments. */
   readonly exported: SampleTrack;
+  /** Memory it does not see, which the export does not tell; absent: not asked yet. */
+  unseenBytes?: number;
 }
 
 /**
@@ -187,12 +190,27 @@ export class ProxmoxTelemetry implements Telemetry {
       for (const [vmid, readings] of await this.#export.newReadings(now)) {
         const watched = this.#watched.get(this.#catalog.guestOf(vmid) ?? '');
         if (watched === undefined) continue;
-        for (const reading of readings) this.#emit(watched, watched.exported.take(reading));
+        const unseen = watched.unseenBytes ?? (await this.#unseenOf(vmid));
+        if (unseen !== undefined) watched.unseenBytes = unseen;
+        for (const reading of readings) {
+          const whole = unseen === undefined ? reading : { ...reading, unseenBytes: unseen };
+          this.#emit(watched, watched.exported.take(whole));
+        }
       }
     } catch (cause) {
       if (!isNotOffered(cause)) throw cause;
       this.#noExportUntilMs = nowMs + EXPORT_AGAIN_MS;
       this.#onFailure(cause);
+    }
+  }
+
+  /** Asked once of each guest; undefined where it does not answer, whose readings are not to be lost for it. */
+  async #unseenOf(vmid: number): Promise<number | undefined> {
+    try {
+      return unseenBytes(balloonOf(await this.#catalog.status(vmid))) ?? 0;
+    } catch (cause) {
+      this.#onFailure(cause);
+      return undefined;
     }
   }
 

@@ -15,7 +15,7 @@ export const ERROR_CODES = [
   'DIRECTORY_FULL', //           the directory of hosts is at its bound
   'NOT_SUPPORTED', //            this guest or host cannot do it (no agent, no tap, unplug unsafe)
   'ACTUATION_REFUSED', //        the hypervisor or the guest said no
-  'HYPERVISOR_UNAVAILABLE', //   libvirt did not answer or went away; worth retrying
+  'HYPERVISOR_UNAVAILABLE', //   the hypervisor did not answer or went away; worth retrying
   'STATE_CONFLICT', //           a stored value changed since it was read
   'LEDGER_UNAVAILABLE', //       the ledger cannot write durably: no promise can be made
   'DEADLINE_EXCEEDED', //        the caller's deadline passed before the answer was ready

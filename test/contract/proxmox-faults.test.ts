@@ -239,6 +239,21 @@ t.test('a change that may or may not have arrived is not made twice', async (t) 
   }
 });
 
+t.test('what a lost change left waiting is taken back with the next one', async (t) => {
+  const one = given();
+  one.guest.faults.vcpusAtMost = 1;
+  // The task goes on, and its end is not seen.
+  mock.misbehaviours.push({ at: 'GET /nodes/pve1/tasks', status: 595, reason: 'No route to host' });
+  await t.rejects(apply('cpu', one, { cpuMillicores: 4_000, vcpuCount: 4 }), {
+    code: 'HYPERVISOR_UNAVAILABLE',
+  });
+  mock.misbehaviours.length = 0;
+  await clock.wait(6_000);
+  t.strictSame(waits(one), ['vcpus']);
+  await apply('cpu', one, {});
+  t.strictSame(waits(one), []);
+});
+
 t.test('changes of one guest at once come one after another', async (t) => {
   const one = given({ scsi0: 'local-lvm:vm-1-disk-0', net0: 'virtio=BC:24:11:2E:00:02,bridge=vmbr0' });
   const from = mock.calls.length;
