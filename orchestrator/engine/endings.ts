@@ -152,7 +152,8 @@ export class Endings {
 
   /** End a lease whose guest is gone. Nothing is moved; where the run was its work, what the run used is learned. */
   async endGone(id: string, reason: string): Promise<void> {
-    const { lease, start } = this.#parts.leases.get(id);
+    const { lease, start, ending } = this.#parts.leases.get(id);
+    if (lease.state === 'RELEASING' && ending !== undefined) return this.close(id, ending, lease.reason);
     const hasRun = start?.lastsAsRun === true && (lease.state === 'ACTIVE' || lease.state === 'DEGRADED');
     // Why a guest stopped is not known, so its run's length teaches nothing.
     if (hasRun) this.#begin(id, 'RELEASED', reason, { succeeded: false });

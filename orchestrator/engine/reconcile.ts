@@ -1,7 +1,7 @@
 import { differing, explainedBy, withResource } from '../core/entitlement.ts';
 import { AllocatorError } from '../core/errors.ts';
-import type { GuestFacts } from '../core/guest.ts';
-import type { Actuated, Clock, GuestEvent, Hypervisor, LeaseLedger } from '../core/ports.ts';
+import type { GuestFacts, GuestId } from '../core/guest.ts';
+import type { Actuated, Clock, Forecaster, GuestEvent, Hypervisor, LeaseLedger } from '../core/ports.ts';
 import type { Entitlement } from '../core/profile.ts';
 import type { Cadences } from './cadences.ts';
 import type { Endings } from './endings.ts';
@@ -33,6 +33,7 @@ export interface ReconcilerParts {
   readonly pause: (ms: number) => Promise<void>;
   readonly ledger: LeaseLedger;
   readonly hypervisor: Hypervisor;
+  readonly forecaster: Forecaster;
   readonly actuators: Actuators;
   readonly log: Log;
   readonly guests: GuestBook;
@@ -102,7 +103,23 @@ export class Reconciler {
     const nowMs = clock.nowMs();
     if (nowMs - this.#censusAtMs < CENSUS_MS) return;
     this.#censusAtMs = nowMs;
-    await guests.census((guest) => this.#follow(guest));
+    const found = await guests.census((guest) => this.#follow(guest));
+    await this.#forgetRemoved(new Set(found.map(({ id }) => id)));
+  }
+
+  /** A guest that its definition had us manage is ours no longer when there is no definition: the next one says so anew. */
+  async #forgetRemoved(found: ReadonlySet<GuestId>): Promise<void> {
+    const { guests, leases, ledger, forecaster, log } = this.#parts;
+    for (const guest of [...guests.managed.values()]) {
+      const { id, name, byDefinition } = guest.record;
+      const isIdle = !guest.usesRoom && !guest.busy && leases.ofGuest(id).length === 0;
+      if (byDefinition !== true || found.has(id) || !isIdle) continue;
+      guests.drop(id);
+      forecaster.forget(id);
+      this.#follow(guest);
+      await ledger.commit([{ key: guest.write().key, value: undefined }]);
+      log.info({ guest: name }, 'guest forgotten: its definition is gone');
+    }
   }
 
   /** Recover once more if the last attempt failed. */

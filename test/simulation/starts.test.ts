@@ -230,6 +230,24 @@ t.test('who is not adopted, and may not be, is refused', async (t) => {
   t.equal((await world.engine.status()).adopted, 0);
 });
 
+t.test('a guest that its definition had managed is forgotten with its definition', async (t) => {
+  const world = await off(['a', 'b']);
+  for (const name of ['a', 'b']) {
+    const start = await startOf(world, name, { cpu: 1500, mem: 300 });
+    await world.engine.starts.reserve(start, context);
+    await boot(world, name);
+    await world.pass(1000);
+    world.engine.starts.ended(start.facts.id);
+    world.libvirt.stop(name);
+  }
+  await world.during(world.libvirt.undefineDomain(refOf(world, 'a')));
+  await world.pass(20_000);
+  t.equal((await world.engine.status()).adopted, 1);
+  await world.restart('kill');
+  t.equal((await world.engine.status()).adopted, 1, 'also after a restart');
+  t.match((await world.during(world.engine.getGuest('b'))).adopted, { mode: 'enforce' });
+});
+
 t.test('what a guest could not do while it booted is tried as soon as its agent answers', async (t) => {
   const world = await off([]);
   world.libvirt.addGuest(
