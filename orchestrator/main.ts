@@ -20,6 +20,7 @@ import { LmdbLedger } from './ledger/lmdb-ledger.ts';
 import { upgradeLedger } from './ledger/schema-versions.ts';
 import { packageVersion } from './package-path.ts';
 import { openProxmoxNode, type ProxmoxNode, proxmoxDefinition, proxmoxPorts } from './proxmox-node.ts';
+import { Retraining } from './retraining.ts';
 import { Webhook } from './scale/webhook.ts';
 import { Service } from './service/server.ts';
 import { StateLock } from './state-lock.ts';
@@ -63,6 +64,9 @@ export async function serve(
   try {
     const foundation = await hostFoundation(config, options, undo);
     const running = await serveOn(config, foundation, logger);
+    const retraining = new Retraining({ config, log: logger });
+    undo.push(() => retraining.stop());
+    retraining.start();
     return {
       engine: running.engine,
       reload: running.reload,

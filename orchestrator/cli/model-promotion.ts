@@ -1,9 +1,10 @@
+import { cp, mkdir, rename } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { gridBySeconds } from '../../models/data/grid.ts';
 import { SeriesSet } from '../../models/data/series-set.ts';
 import { judge, meanCrps, SERIES_MIN, type Trial, type Verdict } from '../../models/evaluate/challenge.ts';
 import { Evaluator } from '../../models/evaluate/evaluate.ts';
-import { promotedVersion, serveVersion } from '../../models/files/current-version.ts';
+import { promotedVersion, servedVersion, serveVersion } from '../../models/files/current-version.ts';
 import {
   type ModelManifest,
   partsOf,
@@ -18,7 +19,7 @@ import { SeriesKernels } from '../wasm/series.ts';
 import { intervalText, scoreText } from './evaluation-answer.ts';
 import { modelSource } from './evaluation-sources.ts';
 import { type Io, printAnswer, Unsuccessful } from './io.ts';
-import { checkedName, modelFolder } from './model-folder.ts';
+import { checkedName, modelFolder, shippedFolder } from './model-folder.ts';
 import { Progress } from './progress.ts';
 import { facts, table } from './table.ts';
 
@@ -38,11 +39,25 @@ interface Rival extends SavedModel {
   readonly kernels: SeriesKernels;
 }
 
+/** What a challenge came to. */
+export interface Promotion {
+  readonly isPromoted: boolean;
+  readonly document: ReturnType<typeof verdictDocument>;
+  readonly text: string;
+}
+
 /**
  * Let a version serve if it forecasts what neither it nor the one that serves has learned from better than that one.
  * @throws {Unsuccessful} when it does not; the answer says so, and the other goes on serving
  */
 export async function promoteModel(io: Io, wanted: string, options: PromotionOptions): Promise<void> {
+  const { isPromoted, document, text } = await challenge(io, wanted, options);
+  printAnswer(io, options.json, { document, text });
+  if (!isPromoted) throw new Unsuccessful();
+}
+
+/** As `promoteModel`, and what to say of it. */
+export async function challenge(io: Io, wanted: string, options: PromotionOptions): Promise<Promotion> {
   const { home, champion, challenger } = await rivalsOf(io, wanted, options.models);
   const before = await promotedVersion(home);
   const progress = new Progress(io);
@@ -58,11 +73,33 @@ export async function promoteModel(io: Io, wanted: string, options: PromotionOpt
     throw new AllocatorError('STATE_CONFLICT', `another promotion of ${basename(home)} came in between`);
   const serves = (verdict.isBetter ? challenger : champion).manifest.version;
   await serveVersion(home, serves);
-  printAnswer(io, options.json, {
+  return {
+    isPromoted: verdict.isBetter,
     document: verdictDocument(champion.manifest, challenger.manifest, trials, verdict, serves),
     text: verdictText(champion.manifest, challenger.manifest, trials, verdict),
-  });
-  if (!verdict.isBetter) throw new Unsuccessful();
+  };
+}
+
+/**
+ * See that what serves now goes on serving when another version is kept: what ships is copied beside it, the newest is named.
+ * @param home the model's folder
+ * @returns whether anything serves
+ */
+export async function settleChampion(home: string): Promise<boolean> {
+  const serves = await servedVersion(home);
+  if (serves !== undefined) {
+    if ((await promotedVersion(home)) === undefined) await serveVersion(home, serves);
+    return true;
+  }
+  const shipped = join(shippedFolder(), basename(home));
+  const version = await servedVersion(shipped);
+  if (version === undefined) return false;
+  const draft = join(home, `.${version}-${process.pid}`);
+  await mkdir(home, { recursive: true });
+  await cp(join(shipped, String(version)), draft, { recursive: true });
+  await rename(draft, join(home, String(version)));
+  await serveVersion(home, version);
+  return true;
 }
 
 async function rivalsOf(io: Io, wanted: string, folder?: string) {

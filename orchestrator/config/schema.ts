@@ -76,6 +76,11 @@ function modelName() {
   return { type: z.string({ error: rule }).regex(MODEL_NAME, { error: rule }), rule };
 }
 
+function timeOfDay() {
+  const rule = 'a time of the day such as "03:30", by the host\'s clock';
+  return { type: z.string({ error: rule }).regex(/^([01]\d|2[0-3]):[0-5]\d$/, { error: rule }), rule };
+}
+
 function oneOf<const T extends readonly [string, ...string[]]>(values: T) {
   const rule = `one of ${values.map((value) => `"${value}"`).join(', ')}`;
   return { type: z.enum(values, { error: rule }), rule };
@@ -657,6 +662,10 @@ export const CONFIG_SCHEMA = z.strictObject({
       folder: optional(
         path(PATH_CHARS_MAX),
         'Where models are kept; those that ship are looked at after it. Absent: `models` below `state_dir`.',
+      ),
+      retrain_at: optional(
+        timeOfDay(),
+        'When each day a version is trained on the record, at the lowest priority; it serves if it is better on the last day than what serves. Absent: never.',
       ),
     },
     'What forecasts guests without a request.',
