@@ -37,11 +37,11 @@ function hasPerl(): boolean {
   }
 }
 
-/** The service, in enforce. @returns it, and the socket of its HTTP */
-async function service(t: Test): Promise<{ running: Running; socket: string }> {
+/** The service. @returns it, and the socket of its HTTP */
+async function service(t: Test, mode = 'enforce'): Promise<{ running: Running; socket: string }> {
   services += 1;
   const socket = join(folder, `${services}.http.sock`);
-  const text = `[host]\nmode = "enforce"\n[service]\nsocket = "${folder}/${services}.sock"\nhttp_socket = "${socket}"
+  const text = `[host]\nmode = "${mode}"\n[service]\nsocket = "${folder}/${services}.sock"\nhttp_socket = "${socket}"
     [proxmox]\nurl = "https://localhost"\nnode = "${mock.node}"\ntoken_file = "/dev/null"\nvcpu_unplug = true`;
   const foundation = {
     api,
@@ -201,6 +201,50 @@ t.test('a start is admitted in pre-start, handed over in post-start, and in plac
   await until(t, () => lease()?.state === 'RELEASED', 'its lease ends');
   await until(t, () => isEqual(Object.fromEntries(guest.config), before), 'and its settings are put back');
   mock.hook = async () => 0;
+});
+
+t.test('a restart at once does not take what a lease had set for the definition', async (t) => {
+  const { guest, vmid, name } = given('foreshade: workload=render');
+  const before = Object.fromEntries(guest.config);
+  const { running, socket } = await service(t);
+  const script = hookscript({ socket, deadline_ms: 2_000 });
+  mock.hook = async (id, phase) => (await run(script, id, phase)).code ?? 1;
+  const active = () =>
+    running.engine.listLeases({}).filter((one) => one.guestName === name && one.state === 'ACTIVE').length;
+  t.equal(await mock.startGuest(vmid), 'OK');
+  await until(t, () => active() === 1, 'its lease begins');
+  t.not(guest.config.get('vcpus'), '1');
+  guest.stop();
+  const ended = run(script, vmid, 'post-stop');
+  t.equal(await mock.startGuest(vmid), 'OK');
+  await ended;
+  await until(t, () => active() === 1, 'and another one');
+  t.match(
+    (await running.engine.getGuest(name)).adopted?.baseline.entitlement,
+    { vcpuCount: 1 },
+    'the baseline is as it was',
+  );
+  guest.stop();
+  await run(script, vmid, 'post-stop');
+  await until(t, () => isEqual(Object.fromEntries(guest.config), before), 'and is put back in the end');
+  mock.hook = async () => 0;
+});
+
+t.test('in shadow nothing is changed', async (t) => {
+  const { guest, name } = given();
+  guest.boot();
+  const { running } = await service(t, 'shadow');
+  const from = mock.calls.length;
+  await running.engine.adopt(name, 'shadow');
+  const lease = await running.engine.allocate(request(name), context);
+  await running.engine.release(lease.id, { succeeded: true }, context);
+  await running.engine.allocate({ ...request(name), requestId: 'again' }, context);
+  guest.stop();
+  await sleep(3_000);
+  t.strictSame(
+    mock.calls.slice(from).filter((call) => !call.startsWith('GET')),
+    [],
+  );
 });
 
 t.test('a start is vetoed only where its notes require what they cannot have', async (t) => {

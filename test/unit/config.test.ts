@@ -142,6 +142,11 @@ t.test('rules between keys, each broken alone', async (t) => {
     ['[telemetry]\nfull_period_ms = 1001', /telemetry\.full_period_ms: must not exceed engine\.tick_ms/],
     ['[service]\nsocket = "/a"\nhttp_socket = "/a"', /service\.http_socket: must differ/],
     ['[service]\ntcp = "127.0.0.1:80"\nhttp_port = 80', /service\.http_port: must differ/],
+    ['[proxmox]\nurl = "https://pve1:8006"\ntoken_file = "/a"', /proxmox\.node: must be given/],
+    ['[proxmox]\nurl = "https://pve1:8006"\nnode = "pve1"', /proxmox\.token_file: must be given/],
+    ['[proxmox]\nurl = "http://pve1:8006"', /proxmox\.url: must be an https URL/],
+    ['[proxmox]\nurl = "https://me:secret@pve1:8006"', /proxmox\.url: must be an https URL/],
+    ['[proxmox]\nfingerprint = "5A:0F"', /proxmox\.fingerprint: must be a SHA-256 fingerprint/],
   ];
   for (const [text, expected] of CASES) {
     const message = refusal(text);
