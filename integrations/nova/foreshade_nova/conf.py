@@ -7,7 +7,7 @@ GROUP = cfg.OptGroup('foreshade', title='Foreshade, which ranks hosts for new gu
 OPTIONS = [
     cfg.StrOpt('url', default='unix:/run/foreshade/foreshade.http.sock',
                help='Where Foreshade serves JSON over HTTP: unix:/path of its socket, or http://127.0.0.1:port.'),
-    cfg.IntOpt('deadline_ms', default=250, min=1, max=10_000,
+    cfg.IntOpt('deadline_ms', default=230, min=1, max=10_000,
                help='Longest wait for an answer. Without one every host passes and weighs alike.'),
     cfg.FloatOpt('breaker_s', default=5.0, min=0.0, max=3600.0,
                  help='After a failure Foreshade is not asked for so long, and every host passes and weighs alike.'),

@@ -100,7 +100,7 @@ def spec_of(uuid='i-1', hints=None, extra_specs=None):
 class Options:
     def __init__(self, url, **changes):
         self.url = url
-        self.deadline_ms = 250
+        self.deadline_ms = 230
         self.breaker_s = 5.0
         self.veto = True
         self.weight_multiplier = 100.0
