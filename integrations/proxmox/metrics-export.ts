@@ -10,6 +10,8 @@ const GUEST_ID = /^qemu\/(\d{3,9})$/;
 export const EXPORT_PERIOD_MS = 10_000;
 /** How far back a first question reaches: two generations, so that there is something to compare. */
 const FIRST_REACH_S = 25;
+/** Moments of one start, told by two whole numbers of seconds, are no further apart. */
+const SAME_START_S = 3;
 /** Points of one guest that one answer may bring: what pvestatd keeps. */
 const POINTS_MAX = 181;
 
@@ -25,6 +27,8 @@ export class MetricsExport {
   readonly #node: string;
   /** The newest generation that was read, seconds since epoch. */
   #untilS: number | undefined;
+  /** When each guest was started, as first told of its run, seconds since epoch. */
+  readonly #startsS = new Map<number, number>();
 
   constructor(api: ProxmoxApi, node: string) {
     this.#api = api;
@@ -56,7 +60,22 @@ export class MetricsExport {
       generations.set(atS, (generations.get(atS) ?? new Map()).set(metric, value));
       this.#untilS = Math.max(this.#untilS ?? 0, atS);
     }
-    return new Map([...guests].map(([vmid, generations]) => [vmid, readingsOf(generations, now)]));
+    // A generation has every guest that is there.
+    if (guests.size > 0)
+      for (const vmid of this.#startsS.keys()) if (!guests.has(vmid)) this.#startsS.delete(vmid);
+    return new Map(
+      [...guests].map(([vmid, generations]) => [
+        vmid,
+        readingsOf(generations, now, (startedAtS) => this.#runOf(vmid, startedAtS)),
+      ]),
+    );
+  }
+
+  #runOf(vmid: number, startedAtS: number): string {
+    const known = this.#startsS.get(vmid);
+    const isSame = known !== undefined && Math.abs(startedAtS - known) <= SAME_START_S;
+    if (!isSame) this.#startsS.set(vmid, startedAtS);
+    return `since ${isSame ? known : startedAtS}`;
   }
 }
 
@@ -67,7 +86,11 @@ export function isNotOffered(cause: unknown): boolean {
   );
 }
 
-function readingsOf(generations: ReadonlyMap<number, Point>, now: ReadingTime): GuestReading[] {
+function readingsOf(
+  generations: ReadonlyMap<number, Point>,
+  now: ReadingTime,
+  runOf: (startedAtS: number) => string,
+): GuestReading[] {
   return [...generations]
     .sort(([a], [b]) => a - b)
     .slice(-POINTS_MAX)
@@ -81,8 +104,7 @@ function readingsOf(generations: ReadonlyMap<number, Point>, now: ReadingTime): 
         // The node's own time is all there is: as far before now as it was by the wall clock.
         monotonicMs: now.monotonicMs - (now.wallMs - wallMs),
         nominalMs: EXPORT_PERIOD_MS,
-        // Starts are told apart by their moment, to the nearest ten seconds: uptimes are whole seconds.
-        run: `up since ${Math.round((atS - uptimeS) / 10)}`,
+        run: runOf(atS - uptimeS),
         isPaused: false,
         cpuMillicores: millicores(point.get('cpu_current'), point.get('cpu_max')),
         counters: countersOf(point),

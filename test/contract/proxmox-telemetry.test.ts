@@ -8,7 +8,7 @@ import type { GuestSample } from '../../orchestrator/core/sample.ts';
 import type { MockGuest } from './proxmox/mock-guest.ts';
 import { LEAST_PRIVILEGES, startMockNode, WITH_EXPORT } from './proxmox/mock-node.ts';
 
-const { mock, api, clock } = await startMockNode({ speed: 20 });
+const { mock, api, clock } = await startMockNode({ speed: 8 });
 let lastVmid = 100;
 
 function given(config: Readonly<Record<string, string | number>> = {}): {
