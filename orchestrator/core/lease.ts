@@ -134,3 +134,12 @@ export function workBeganAtMs(
 ): number {
   return Math.max(inPlaceAtMs ?? nowMs, startMs);
 }
+
+/** Whether the time that a lease's work was foreseen to take at most has passed; never where none was foreseen. */
+export function isWorkOver(
+  lease: Pick<Lease, 'inPlaceAtMs' | 'startMs' | 'predicted'>,
+  nowMs: number,
+): boolean {
+  const durationS = lease.predicted.durationS?.q95;
+  return durationS !== undefined && nowMs >= workBeganAtMs(lease, nowMs) + durationS * 1000;
+}

@@ -1,5 +1,5 @@
 import { type AdjustPolicy, adjustField } from '../core/adjust.ts';
-import { type Adjustment, type Interval, workBeganAtMs } from '../core/lease.ts';
+import { type Adjustment, type Interval, isWorkOver } from '../core/lease.ts';
 import { RATE_FLOOR_BYTES_PER_S } from '../core/needs.ts';
 import type { Actuated } from '../core/ports.ts';
 import { ENTITLEMENT_FIELDS, type Entitlement, type EntitlementField, RESOURCE_OF } from '../core/profile.ts';
@@ -83,10 +83,7 @@ function floorOf(field: EntitlementField, { guest, leases, nowMs }: CorrectionIn
   // Where there was no limit, one of ours never makes what is unforeseen crawl.
   const unlimited = field === 'cpuMillicores' || field === 'memoryBytes' ? 0 : RATE_FLOOR_BYTES_PER_S;
   const baseline = guest.record.baseline.entitlement[field] ?? unlimited;
-  const needed = leases.filter(({ lease }) => {
-    const durationS = lease.predicted.durationS?.q95;
-    return durationS === undefined || nowMs < workBeganAtMs(lease, nowMs) + durationS * 1000;
-  });
+  const needed = leases.filter(({ lease }) => !isWorkOver(lease, nowMs));
   if (needed.length === 0) return baseline;
   return Math.max(baseline, guest.combined(needed.map(({ admitted }) => admitted))[field] ?? 0);
 }

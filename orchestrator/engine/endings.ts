@@ -131,7 +131,7 @@ export class Endings {
     reason: string,
     moved?: { readonly guest: ManagedGuest; readonly result: MoveResult },
   ): Promise<void> {
-    const { leases, journal, clock, log, onEnded } = this.#parts;
+    const { leases, journal, settling, clock, log, onEnded } = this.#parts;
     const record = leases.get(id);
     if (hasEnded(record.lease.state)) return;
     const { queue: _, ...rest } = record.lease;
@@ -145,7 +145,12 @@ export class Endings {
       outcome: [reason, ...(moved === undefined ? [] : leftBy(moved.result))].join('; '),
     });
     journal.owe(decided({ ...record, lease }, decision), leases.prune());
-    await journal.commit(moved === undefined ? [] : [moved.guest.write()]);
+    const entering = journal.commit(moved === undefined ? [] : [moved.guest.write()]);
+    settling.hold(
+      id,
+      entering.catch(() => {}),
+    );
+    await entering;
     log.info({ guest: lease.guestName, leaseId: id, decision: 'release', reason }, 'lease ended');
     onEnded();
   }

@@ -1,7 +1,7 @@
 import type { CallContext } from '../core/engine.ts';
 import { satisfies } from '../core/entitlement.ts';
 import { AllocatorError } from '../core/errors.ts';
-import type { GuestSeen, Lease } from '../core/lease.ts';
+import { type GuestSeen, hasEnded, type Lease } from '../core/lease.ts';
 import type { Clock, GuestWindow, LedgerWrite, Telemetry } from '../core/ports.ts';
 import type { AllocationRequest } from '../core/request.ts';
 import type { AdmissionDesk, Draft } from './admission.ts';
@@ -335,9 +335,11 @@ export class Grants {
 
   /** The lease once it is no longer PREPARING, or as it stands when the caller gives up. */
   async #settled(id: string, { signal }: CallContext): Promise<Lease> {
-    const { leases, settling } = this.#parts;
+    const { leases, settling, journal } = this.#parts;
     const change = settling.of(id);
     if (change !== undefined) await unlessAborted(change, signal);
+    // An end that the ledger could not take yet is not told: after a crash the lease would live on.
+    if (hasEnded(leases.get(id).lease.state)) await journal.commit();
     return leases.get(id).lease;
   }
 

@@ -62,8 +62,12 @@ export class ManagedGuest {
   failures = 0;
   /** Resources whose last move failed or fell short: they may travel on by themselves, to any size asked of them before. */
   readonly astray = new Set<Actuated>();
-  /** When the guest was seen to start: its balloon travels by itself for a while then. */
+  /** Resources that a move of ours is changing at this moment. */
+  readonly underWay = new Set<Actuated>();
+  /** When the guest was seen to start. */
   startedAtMs = Number.NEGATIVE_INFINITY;
+  /** Its balloon travels by itself until then, on the clock that is never set back. */
+  bootsUntilMonotonicMs = Number.NEGATIVE_INFINITY;
   /** True while we start it, or a hook has said that it is being started. */
   starting = false;
   /** We start it no sooner, ms since epoch. */

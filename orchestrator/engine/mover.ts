@@ -76,9 +76,11 @@ export class Mover {
     const beganAtMs = this.#clock.nowMs();
     const waitMs = guest.isFresh ? FRESH_WAIT_MS : this.#policy.actuationTimeoutMs;
     guest.isFresh = false;
+    for (const resource of resources) guest.underWay.add(resource);
     const outcomes = await within(waitMs, (signal) =>
       Promise.all(resources.map((resource) => this.#apply(guest, resource, target, restoring, signal))),
     );
+    guest.underWay.clear();
     for (const { resource, read, failure, endedAtMs } of outcomes) {
       if (read !== undefined) guest.held = withResource(guest.held, resource, read);
       guest.changedAtMs.set(resource, this.#clock.nowMs());

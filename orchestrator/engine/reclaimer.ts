@@ -1,6 +1,7 @@
 import { fallsShort } from '../core/adjust.ts';
+import { combine, UNBOUNDED } from '../core/entitlement.ts';
 import type { GuestId } from '../core/guest.ts';
-import { type Adjustment, holdsRoom, type Lease, withAdjustments, workBeganAtMs } from '../core/lease.ts';
+import { type Adjustment, holdsRoom, isWorkOver, type Lease, withAdjustments } from '../core/lease.ts';
 import { GRAIN, withHeadroom } from '../core/needs.ts';
 import type { Actuated, Clock } from '../core/ports.ts';
 import { type Entitlement, RESOURCE_OF } from '../core/profile.ts';
@@ -165,7 +166,7 @@ export class Reclaimer {
     const shares: Reclaimable[] = [];
     for (const record of records) {
       const { id: leaseId, tenant, priority } = record.lease;
-      const isOver = outlived(record, nowMs);
+      const isOver = isWorkOver(record.lease, nowMs);
       const above = (keep: Room): Room => {
         const kept = roomOf((field) => Math.max(keep[field], guest.record.baseline.entitlement[field]));
         const free = lesser(beyond(record.admitted, kept), isOver ? lesser(idle, unneeded) : idle);
@@ -183,7 +184,7 @@ export class Reclaimer {
 
   /** What a guest holds beyond what leases were promised whose work may still need it: no more can come from the others. */
   #unneeded(guest: ManagedGuest, records: readonly LeaseRecord[], nowMs: number): Room {
-    const needed = records.filter((record) => !outlived(record, nowMs));
+    const needed = records.filter(({ lease }) => !isWorkOver(lease, nowMs));
     return beyond(
       guest.target(records.map(({ admitted }) => admitted)),
       guest.combined(needed.map(({ admitted }) => admitted)),
@@ -196,6 +197,8 @@ export class Reclaimer {
     const admitted = records.map((record) => record.admitted);
     const target = guest.target(admitted);
     const asked = guest.asked(admitted);
+    const { entitlement: baseline } = guest.record.baseline;
+    const beyondCeiling = beyond(combine(baseline, admitted, UNBOUNDED), guest.combined(admitted));
     const policies = records.map(({ lease }) => tenancy.policy(lease.tenant));
     const cooldownMs = Math.max(...policies.map((one) => one.cooldownMs));
     const isPressed = underPressure(guest.lastSample, guest.held, policy);
@@ -204,12 +207,12 @@ export class Reclaimer {
       const usage = guest.usageMax(field, nowMs - LOOK_BACK_MS);
       const rests = nowMs - (guest.changedAtMs.get(resource) ?? Number.NEGATIVE_INFINITY) < cooldownMs;
       // Beyond its ceiling a lease is promised what it does not hold: nothing would be freed by taking it.
-      const isClipped = asked[field] > target[field];
+      const isClipped = asked[field] > target[field] || beyondCeiling[field] > 0;
       const isOurs = !guest.record.relinquished.includes(resource);
       if (usage === undefined || isPressed || rests || isClipped || !isOurs) return 0;
       const headroom = Math.max(...policies.map((one) => one.needs.headroomFraction[resource]));
       // Adjustments may have taken already what a lease was promised: below the baseline nothing is freed.
-      const kept = Math.max(withHeadroom(usage, field, headroom), guest.record.baseline.entitlement[field]);
+      const kept = Math.max(withHeadroom(usage, field, headroom), baseline[field]);
       return Math.max(0, target[field] - kept);
     });
   }
@@ -225,16 +228,9 @@ function wholeGrainsIn(value: number, field: keyof Room): number {
   return Math.floor(value / GRAIN[field]) * GRAIN[field];
 }
 
-/** True once the time has passed that its work was foreseen to take at most. */
-function outlived({ lease }: LeaseRecord, nowMs: number): boolean {
-  const durationS = lease.predicted.durationS?.q95;
-  return durationS !== undefined && nowMs >= workBeganAtMs(lease, nowMs) + durationS * 1000;
-}
-
 /** What a lease is foreseen to need at most; nothing once its time has passed. */
-function stillNeeded(record: LeaseRecord, nowMs: number): Room {
-  const { lease, admitted } = record;
-  const isOver = outlived(record, nowMs);
+function stillNeeded({ lease, admitted }: LeaseRecord, nowMs: number): Room {
+  const isOver = isWorkOver(lease, nowMs);
   return roomOf((field) => (isOver ? 0 : (lease.predicted.fields[field]?.q95 ?? admitted[field])));
 }
 

@@ -80,11 +80,13 @@ export class Reconciler {
         await this.gone(guest);
         break;
       case 'tuned':
-        if (!guest.busy && !guest.unread)
+        // What a move of ours is changing, it reads back itself.
+        if (!guest.underWay.has(event.resource) && !guest.unread)
           await guest.serialize(() => this.#checkForeign(guest, event.resource));
         break;
       case 'started':
         guest.startedAtMs = this.#parts.clock.nowMs();
+        guest.bootsUntilMonotonicMs = this.#parts.clock.monotonicMs() + BOOT_MS;
         await this.#refresh(guest);
         this.#parts.grants.beginStarted(guest);
         break;
@@ -308,13 +310,13 @@ export class Reconciler {
 
   /** Somebody changed a setting. If it was not us, the resource is theirs from now on. */
   async #checkForeign(guest: ManagedGuest, resource: Actuated): Promise<void> {
-    if (guest.record.relinquished.includes(resource)) return;
     const { clock, actuators } = this.#parts;
-    const nowMs = clock.nowMs();
+    const { record, facts } = guest;
+    if (guest.unread || facts.state !== 'running' || record.relinquished.includes(resource)) return;
     const read = withResource(guest.held, resource, await actuators[resource].read(guest.record.id));
     const astray = guest.astray.has(resource);
     const known = astray ? [guest.held, ...guest.record.known] : [guest.held];
-    const booting = resource === 'memory' && nowMs - guest.startedAtMs < BOOT_MS;
+    const booting = resource === 'memory' && clock.monotonicMs() < guest.bootsUntilMonotonicMs;
     if (booting || explainedBy(resource, read, known, astray)) {
       guest.held = read;
       this.#parts.room.touch(guest.record.id);
@@ -324,7 +326,7 @@ export class Reconciler {
   }
 
   async #relinquish(guest: ManagedGuest, resources: readonly Actuated[], read: Entitlement): Promise<void> {
-    const { room, log, ledger } = this.#parts;
+    const { room, log, journal } = this.#parts;
     guest.held = read;
     for (const resource of resources) guest.astray.delete(resource);
     room.touch(guest.record.id);
@@ -333,7 +335,9 @@ export class Reconciler {
       { guest: guest.record.name, resources, read, decision: 'relinquish' },
       'somebody else changed this guest: left alone until it is adopted anew',
     );
-    await ledger.commit([guest.write()]);
+    // Owed, so that a ledger which cannot write now has it as soon as it can.
+    journal.oweBeside([guest.write()]);
+    await journal.commit();
   }
 
   #recount(): void {

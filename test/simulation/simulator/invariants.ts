@@ -223,21 +223,25 @@ function floorsKept({ ledger, host }: Sight, { guest, resource, target }: HostWr
     : `${guest.name} is sent to ${to} ${field}, above its ceiling of ${ceiling}`;
 }
 
-/** A guest is not sent below what its leases in place were promised while their work may still need it. */
+/**
+ * A guest is not sent below what its leases in place were promised while their work may still need it. Where that is as good as
+ * the baseline, it is put back to the baseline itself.
+ */
 function promisesKept(sight: Sight, { guest, resource, target }: HostWrite): Finding {
   const record = guestRecord(sight.ledger, guest);
   if (record === undefined || sight.operated.has(guest)) return undefined;
   const needed = sight.engine
     .listLeases({ guest: guest.id, states: ['ACTIVE', 'DEGRADED'] })
-    .filter(({ inPlaceAtMs = sight.nowMs, predicted: { durationS } }) => {
-      return durationS === undefined || sight.latestMs < inPlaceAtMs + durationS.q95 * 1000;
+    .filter(({ startMs, inPlaceAtMs = sight.nowMs, predicted: { durationS } }) => {
+      const beganAtMs = Math.max(startMs, inPlaceAtMs);
+      return durationS === undefined || sight.latestMs < beganAtMs + durationS.q95 * 1000;
     })
     .map(({ id }) => leaseRecord(sight.ledger, id)?.admitted)
     .filter((admitted) => admitted !== undefined);
   const field = resource === 'cpu' ? 'cpuMillicores' : 'memoryBytes';
   const least = combine(record.baseline.entitlement, needed, sight.host.factsOf(guest).ceiling)[field];
   const to = target[field] ?? Number.NaN;
-  return to >= least
+  return to >= least - NEAR[field]
     ? undefined
     : `${guest.name} is sent to ${to} ${field}, its leases were promised ${least}`;
 }
