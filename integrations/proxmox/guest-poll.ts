@@ -100,8 +100,8 @@ export class GuestPoll {
       await this.#lookAtSome();
       this.#become(true);
     } catch (cause) {
+      if (this.#available) this.#onFailure(cause); // said once, not at every look
       this.#become(false);
-      this.#onFailure(cause);
     }
   }
 

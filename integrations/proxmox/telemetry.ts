@@ -139,6 +139,10 @@ export class ProxmoxTelemetry implements Telemetry {
   async #sampleDue(): Promise<void> {
     const nowMs = this.#clock.monotonicMs();
     const all = [...this.#watched.values()];
+    if (!this.#poll.available) {
+      this.#postpone(all, nowMs);
+      return;
+    }
     const exported = all.filter((watched) => this.#isExported(watched));
     if (exported.length > 0 && this.#exportDueMs <= nowMs) await this.#try(() => this.#sampleExport());
     const fast = all.filter(({ cadence, fastDueMs }) => cadence === 'fast' && fastDueMs <= nowMs);
@@ -148,6 +152,15 @@ export class ProxmoxTelemetry implements Telemetry {
     for (let i = 0; i < full.length; i += READ_AT_ONCE) {
       const batch = full.slice(i, i + READ_AT_ONCE);
       await Promise.all(batch.map((watched) => this.#try(() => this.#sampleStatus(watched))));
+    }
+  }
+
+  /** A node that does not answer is asked by the poll alone until it does. */
+  #postpone(all: readonly Watched[], nowMs: number): void {
+    this.#exportDueMs = Math.max(this.#exportDueMs, nowMs + FULL_MS_MIN);
+    for (const watched of all) {
+      watched.fullDueMs = nextDue(watched.fullDueMs, watched.fullMs, nowMs);
+      watched.fastDueMs = nextDue(watched.fastDueMs, watched.fastMs, nowMs);
     }
   }
 

@@ -374,11 +374,14 @@ t.test('starts, stops, restarts and removals are told, and a guest is asked to g
 
 t.test('a node that does not answer is unavailable until it does', async (t) => {
   const told: boolean[] = [];
+  failures.length = 0;
   const stop = hypervisor.onAvailability((available) => told.push(available));
   mock.misbehaviours.push({ at: 'GET /nodes/pve1/qemu', status: 595, reason: 'No route to host' });
   // Reads are tried again in the machine's own time.
   for (let i = 0; i < 100 && told.length < 1; i += 1) await clock.wait(500);
   t.equal(hypervisor.available, false);
+  await clock.wait(20_000);
+  t.equal(failures.length, 1, 'said once');
   await t.rejects(hypervisor.guests(), { code: 'HYPERVISOR_UNAVAILABLE' });
   mock.misbehaviours.length = 0;
   for (let i = 0; i < 100 && told.length < 2; i += 1) await clock.wait(500);
