@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
-import { gridBySeconds } from '../data/grid.ts';
-import { SeriesSet } from '../data/series-set.ts';
+import { gridBySeconds, type SeriesGrid } from '../data/grid.ts';
+import { type SeriesRows, SeriesSet } from '../data/series-set.ts';
+import { gridder, instructionColumn } from '../data/set-grid.ts';
 import { Random } from './random.ts';
 import { STRETCH_BINS, type StretchJob } from './stretches.ts';
 
@@ -48,6 +49,14 @@ export interface Curriculum {
   readonly sha256: string;
 }
 
+/** What is to be read of sets. */
+export interface CurriculumPlan {
+  readonly untilStep?: number;
+  readonly instructionStep?: number;
+  readonly seed: number;
+  readonly signal: AbortSignal;
+}
+
 /** Is a series kept back from training? @param place among the set's series, by name */
 export function isHeldBack(place: number): boolean {
   return place % KEEP_BACK === KEEP_BACK - 1;
@@ -62,16 +71,13 @@ interface Course {
 /**
  * Read sets and decide what is cut of them; the same for the same sets and seed.
  * @param untilStep only the first so many bins of each series are looked at
+ * @param instructionStep bins are of so many instructions; absent: of the sets' own seconds
  * @param tell      called before each set
  * @throws {ShadowError} SET_REFUSED
  */
 export async function readCurriculum(
   folders: readonly string[],
-  {
-    untilStep,
-    seed,
-    signal,
-  }: { readonly untilStep?: number; readonly seed: number; readonly signal: AbortSignal },
+  { untilStep, instructionStep, seed, signal }: CurriculumPlan,
   tell: (folder: string) => void,
 ): Promise<Curriculum> {
   const random = new Random(seed);
@@ -84,9 +90,10 @@ export async function readCurriculum(
     const set = await SeriesSet.open(folder);
     try {
       const { name, licence, seasonSteps } = set.facts;
-      const fine = await readCourses(set, untilStep, signal);
-      const step = set.facts.stepS ?? 0;
-      const season = seasonSteps ?? seasonOf(step);
+      const bySeconds = instructionStep === undefined;
+      const fine = await readCourses(set, binning(set, instructionStep), untilStep, signal);
+      // Work repeats by the clock if it does, and not by what it executes.
+      const season = bySeconds ? (seasonSteps ?? seasonOf(set.facts.stepS ?? 0)) : 0;
       const coarse = season % COARSER === 0 ? fine.map((course) => coarser(course, COARSER)) : [];
       for (const course of fine) hash.update(new Uint8Array(course.values.buffer));
       lessons.push(...lessonsOf(fine, season, STRETCHES, shareOf.length, random));
@@ -99,7 +106,7 @@ export async function readCurriculum(
         licence,
         series: new Set(fine.map(({ series }) => series)).size,
         bins: fine.reduce((sum, { values }) => sum + values.length, 0),
-        ...(set.facts.stepS !== undefined && { stepS: set.facts.stepS }),
+        ...(bySeconds && set.facts.stepS !== undefined && { stepS: set.facts.stepS }),
       });
     } finally {
       set.close();
@@ -114,18 +121,35 @@ export function seasonOf(stepS: number): number {
   return Number.isInteger(bins) && bins <= SEASON_MAX ? bins : 0;
 }
 
+/** What is read of a set, and how its rows become bins of every metric. */
+interface Binning {
+  readonly columns: readonly string[];
+  readonly grid: (rows: SeriesRows) => SeriesGrid;
+}
+
+function binning({ facts, metrics: all }: SeriesSet, instructionStep: number | undefined): Binning {
+  if (instructionStep === undefined) {
+    const { stepS = 1, grid } = facts;
+    return { columns: all, grid: (rows) => gridBySeconds(rows, stepS, grid) };
+  }
+  const { name } = instructionColumn(facts, all);
+  // The count is the axis, and alike in every bin.
+  const metrics = all.filter((metric) => metric !== name);
+  return gridder({ facts, metrics: all }, { metrics, axis: 'instructions', resample: instructionStep });
+}
+
 async function readCourses(
   set: SeriesSet,
+  { columns, grid }: Binning,
   untilStep: number | undefined,
   signal: AbortSignal,
 ): Promise<Course[]> {
-  const { stepS = 1, grid } = set.facts;
-  const { series } = await set.read(set.metrics);
+  const { series } = await set.read(columns);
   const courses: Course[] = [];
   let index = 0;
   for await (const rows of series) {
     signal.throwIfAborted();
-    for (const [metric, values] of gridBySeconds(rows, stepS, grid).values.entries()) {
+    for (const [metric, values] of grid(rows).values.entries()) {
       const seen = values.slice(0, untilStep);
       if (seen.length >= BINS_MIN && seen.some((value) => value !== 0 && !Number.isNaN(value)))
         courses.push({ values: seen, series: index, metric });

@@ -15,6 +15,8 @@ export interface TrainingPlan {
   readonly folders: readonly string[];
   /** Only the first so many bins of each series are learned from. */
   readonly untilStep?: number;
+  /** Bins are of so many instructions; absent: of the sets' own seconds. */
+  readonly instructionStep?: number;
   readonly epochs: number;
   readonly seed: number;
   readonly signal: AbortSignal;

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { SeriesSet } from '../../models/data/series-set.ts';
+import { type GridQuestion, gridder } from '../../models/data/set-grid.ts';
 import { intervalsOf, ratioInterval } from '../../models/evaluate/bootstrap.ts';
 import { type Evaluation, type EvaluationPlan, Evaluator } from '../../models/evaluate/evaluate.ts';
 import { FanCollector } from '../../models/evaluate/fans.ts';
@@ -19,7 +20,6 @@ import {
 import { type Io, printAnswer } from './io.ts';
 import { Progress } from './progress.ts';
 import { parseCount } from './quantities.ts';
-import { type GridQuestion, gridder } from './set-grid.ts';
 import { checkPlace, writeWhole } from './whole-file.ts';
 
 interface EvaluateOptions extends GridQuestion, SourceQuestion {

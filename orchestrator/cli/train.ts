@@ -23,6 +23,8 @@ interface TrainOptions {
   readonly shadow?: string;
   readonly promote?: boolean;
   readonly untilStep?: number;
+  readonly axis: 'seconds' | 'instructions';
+  readonly resample?: number;
   readonly epochs: number;
   readonly seed: number;
   readonly out: string;
@@ -49,6 +51,12 @@ export function trainCommand(io: Io): Command {
     .option('--promote', 'of a record keep its last day back, and serve if better there than what serves')
     .requiredOption('--out <name>', 'name of the model; a name that exists gets its next version')
     .option('--until-step <n>', 'learn from the first so many steps of each series only', parseCount)
+    .addOption(
+      new Option('--axis <axis>', 'what a step is counted in; instructions need --resample')
+        .choices(['seconds', 'instructions'])
+        .default('seconds'),
+    )
+    .option('--resample <step>', 'instructions a step, on the axis of instructions', parseCount)
     .option(
       '--epochs <n>',
       'passes over what was cut, at most; it ends earlier when nothing gets better',
@@ -65,6 +73,7 @@ export function trainCommand(io: Io): Command {
       `
 Examples:
   $ foreshade train --data sets/web,sets/batch --out ours
+  $ foreshade train --data sets/lab --axis instructions --resample 1000000 --out by-instructions
   $ foreshade train --shadow /var/lib/foreshade/shadow --out default --promote
   $ foreshade evaluate --model ours --data sets/other --metrics cpu --horizon 48 --windows 18 --season 288`,
     )
@@ -80,6 +89,7 @@ function parseSeed(text: string): number {
 
 async function run(io: Io, options: TrainOptions): Promise<void> {
   checkedName(options.out);
+  refuseMixedAxes(options);
   if (options.report !== undefined) checkPlace(options.report);
   if (options.shadow === undefined) {
     if (options.data === undefined) throw new AllocatorError('INVALID_REQUEST', 'give --data or --shadow');
@@ -93,6 +103,18 @@ async function run(io: Io, options: TrainOptions): Promise<void> {
   } finally {
     record.remove();
   }
+}
+
+/** @throws {AllocatorError} INVALID_REQUEST where options of one axis stand on the other */
+function refuseMixedAxes({ axis, resample, shadow, promote }: TrainOptions): void {
+  const isByInstructions = axis === 'instructions';
+  if (isByInstructions !== (resample !== undefined))
+    throw new AllocatorError(
+      'INVALID_REQUEST',
+      '--axis instructions and --resample go together: how many instructions a step is',
+    );
+  if (isByInstructions && (shadow !== undefined || promote === true))
+    throw new AllocatorError('INVALID_REQUEST', '--shadow and --promote are of seconds');
 }
 
 /** Requests teach the service's own forecaster as they come; this model is of series. */
@@ -129,7 +151,16 @@ async function trainOn(
   const progress = new Progress(io);
   const { epochs, seed } = options;
   const until = untilStep === undefined ? {} : { untilStep };
-  const plan = { epochs, seed, ...until, folders, signal: io.signal, ...(from !== undefined && { from }) };
+  const step = options.resample === undefined ? {} : { instructionStep: options.resample };
+  const plan = {
+    epochs,
+    seed,
+    ...until,
+    ...step,
+    folders,
+    signal: io.signal,
+    ...(from !== undefined && { from }),
+  };
   const result = await train(plan, {
     progress: (fraction, place) => progress.tell(fraction, place),
     checkpoint: (state) => checkpoint.keep(state),

@@ -103,3 +103,28 @@ t.test('what cannot be learned from is refused', async (t) => {
   }
   t.equal((await run('train', '--data', 'x')).code, 2);
 });
+
+t.test('on the axis of instructions', async (t) => {
+  const folder = join(root, 'cuts');
+  mkdirSync(folder);
+  const next = randomFrom(10);
+  writeFileSync(
+    join(folder, 'dataset.json'),
+    JSON.stringify({ name: 'cuts', kind: 'series', licence: 'ours' }),
+  );
+  // A row is half a step, and two rows are one: 400 steps of 800 rows.
+  const rows = ['a', 'b'].flatMap((series) =>
+    Array.from({ length: 800 }, (_, i) => `${series},${i},500,${i % 8 < 4 ? 50 + next() : next()}\n`),
+  );
+  writeFileSync(join(folder, 'series.csv'), `series,t,instructions,time_us\n${rows.join('')}`);
+  const axis = ['--axis', 'instructions', '--resample', '1000'];
+  const trained = await run('train', '--data', folder, ...axis, '--out', 'cut', '--epochs', '1', '--json');
+  t.equal(trained.code, 0, trained.err);
+  // Two series of one metric: the count itself is not learned.
+  t.match(JSON.parse(trained.out).sets, [{ name: 'cuts', series: 2, bins: 800 }]);
+  const mixed = async (...more: string[]) =>
+    (await run('train', '--data', folder, '--out', 'no', ...more)).err;
+  t.match(await mixed('--axis', 'instructions'), /go together/);
+  t.match(await mixed('--resample', '10'), /go together/);
+  t.match(await mixed(...axis, '--promote'), /are of seconds/);
+});

@@ -1,6 +1,6 @@
-import { gridByInstructions, gridBySeconds, type SeriesGrid } from '../../models/data/grid.ts';
-import type { SeriesRows, SeriesSet, SetFacts } from '../../models/data/series-set.ts';
-import { AllocatorError } from '../core/errors.ts';
+import { AllocatorError } from '../../orchestrator/core/errors.ts';
+import { gridByInstructions, gridBySeconds, type SeriesGrid } from './grid.ts';
+import type { SeriesRows, SeriesSet, SetFacts } from './series-set.ts';
 
 /** What is asked of a set. */
 export interface GridQuestion {
@@ -18,7 +18,10 @@ export interface Gridder {
 }
 
 /** @throws {AllocatorError} INVALID_REQUEST when the set lacks what was asked for */
-export function gridder(set: SeriesSet, { metrics, axis, resample }: GridQuestion): Gridder {
+export function gridder(
+  set: Pick<SeriesSet, 'facts' | 'metrics'>,
+  { metrics, axis, resample }: GridQuestion,
+): Gridder {
   const unknown = metrics.filter((name) => !set.metrics.includes(name));
   if (unknown.length > 0) {
     throw new AllocatorError(
@@ -41,7 +44,7 @@ export function gridder(set: SeriesSet, { metrics, axis, resample }: GridQuestio
 }
 
 function instructionGridder(
-  { facts, metrics: all }: SeriesSet,
+  { facts, metrics: all }: Pick<SeriesSet, 'facts' | 'metrics'>,
   metrics: readonly string[],
   step: number,
 ): Gridder {
@@ -56,8 +59,8 @@ function instructionGridder(
   };
 }
 
-/** The column that counts instructions, and what one of its units is. */
-function instructionColumn(
+/** The column that counts instructions, and what one of its units is. @throws {AllocatorError} INVALID_REQUEST when there is none */
+export function instructionColumn(
   { profile, stepS, name }: SetFacts,
   metrics: readonly string[],
 ): { name: string; perRow: number } {
