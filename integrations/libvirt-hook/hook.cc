@@ -74,7 +74,7 @@ int remainingMs() {
 }
 
 void onCut(int) {
-  static const char text[] = "foreshade: the hook was cut off at its deadline\n";
+  static const char text[] = "foreshade: the hook was cut off\n";
   if (write(STDERR_FILENO, text, sizeof text - 1) < 0) _exit(exitWhenCut);
   _exit(exitWhenCut);
 }
@@ -142,9 +142,9 @@ Settings readSettings() {
   const int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (file < 0) return settings;
   char text[kSettingsMax + 1];
-  const ssize_t read_ = read(file, text, kSettingsMax);
+  const ssize_t got = read(file, text, kSettingsMax);
   close(file);
-  text[read_ > 0 ? read_ : 0] = '\0';
+  text[got > 0 ? got : 0] = '\0';
   char* rest = nullptr;
   for (char* line = strtok_r(text, "\n", &rest); line != nullptr; line = strtok_r(nullptr, "\n", &rest)) {
     while (isBlank(*line)) ++line;

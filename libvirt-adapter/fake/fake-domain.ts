@@ -81,6 +81,11 @@ export class FakeDomain {
   readonly #hostShare: number;
   readonly #growKibPerS: number;
   readonly #shrinkKibPerS: number;
+  readonly #defined: {
+    readonly vcpusPlugged: number;
+    readonly balloonKib: number;
+    readonly globalQuota: bigint;
+  };
 
   id = -1;
   state: DomainState = 'shutoff';
@@ -159,6 +164,11 @@ export class FakeDomain {
     this.perf = new FakePerf(script.perfPerNs ?? {}, script.perfEvents ?? []);
     this.demand = script.demand ?? NO_DEMAND;
     if (script.globalQuotaUs !== undefined) this.scheduler.global_quota = BigInt(script.globalQuotaUs);
+    this.#defined = {
+      vcpusPlugged: plugged,
+      balloonKib: this.balloonKib,
+      globalQuota: this.scheduler.global_quota,
+    };
     this.#atMs = nowMs;
     this.#lastUpdateMs = nowMs;
   }
@@ -322,6 +332,22 @@ export class FakeDomain {
       nic.rxBytes = 0;
       nic.txBytes = 0;
     }
+  }
+
+  /** QEMU is gone, and what was set live with it: the next start is by the definition. */
+  dropLiveSettings(): void {
+    const { vcpusPlugged, balloonKib, globalQuota } = this.#defined;
+    for (const [i, vcpu] of this.vcpus.entries()) {
+      vcpu.plugged = i < vcpusPlugged;
+      vcpu.onlineAtMs = Number.POSITIVE_INFINITY;
+    }
+    this.scheduler = { ...this.scheduler, cpu_shares: 1024n, vcpu_quota: -1n, global_quota: globalQuota };
+    this.balloonTargetKib = balloonKib;
+    this.balloonKib = balloonKib;
+    this.unplugAttempted = false;
+    for (const device of this.virtioMem) Object.assign(device, { requestedKib: 0, currentKib: 0 });
+    for (const disk of this.disks) disk.tune = {};
+    for (const nic of this.interfaces) nic.bandwidth = {};
   }
 
   /** The guest starts anew: its own counters are gone and its balloon driver begins from full memory. */

@@ -978,6 +978,7 @@ export class FakeLibvirt implements Libvirt {
     domain.state = state;
     const { ref } = domain;
     domain.id = -1;
+    if (detail !== STOPPED_SAVED && detail !== STOPPED_MIGRATED) domain.dropLiveSettings();
     this.#emit({ kind: 'lifecycle', domain: ref, event: 'stopped', detail });
   }
 

@@ -39,6 +39,8 @@ export type ReadDefinition = (text: string) => GuestDefinition;
 export interface ExpectedStart {
   readonly facts: GuestFacts;
   readonly request: AllocationRequest;
+  /** It runs already. Otherwise what an earlier run of the guest had ends with it. */
+  readonly hasStarted: boolean;
   /** The lease is renewed while the guest runs, and ends with its run. */
   readonly lastsAsRun: boolean;
   /** A guest that is not managed yet is adopted: what its definition says is its baseline. */

@@ -54,13 +54,13 @@ export class GuestStartDesk implements GuestStarts {
       );
     }
     const { id } = start.facts;
-    const known = this.#leaseOf(id);
+    const known = this.#leaseOf(id, start.hasStarted);
     if (known !== undefined) return known;
     const guest = this.#take(start);
     this.#expect(guest);
     const reserved = grants.reserve(guest, start.request, start.lastsAsRun);
     await unlessAborted(reserved, signal);
-    return this.#leaseOf(id) ?? leases.get((await reserved).id).lease;
+    return this.#leaseOf(id, start.hasStarted) ?? leases.get((await reserved).id).lease;
   }
 
   modeOf(id: GuestId): Mode {
@@ -113,9 +113,10 @@ export class GuestStartDesk implements GuestStarts {
     return false;
   }
 
-  /** The guest's lease of this start. */
-  #leaseOf(id: GuestId): Lease | undefined {
-    return this.#parts.leases.ofGuest(id).find(({ start }) => start !== undefined)?.lease;
+  /** The guest's lease of this start; before it runs, one that is in force is of an earlier run, whose end is told late. */
+  #leaseOf(id: GuestId, hasStarted: boolean): Lease | undefined {
+    const ofGuest = this.#parts.leases.ofGuest(id);
+    return ofGuest.find(({ start }) => start !== undefined && (hasStarted || start.isAwaited))?.lease;
   }
 
   /** The guest of a start, as its definition has it now. */

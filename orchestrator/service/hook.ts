@@ -46,7 +46,10 @@ export function hookHandlers(
     try {
       const wish = wishOf(facts.id, request);
       const lastsAsRun = request.ttlMs === undefined;
-      const lease = await starts.reserve({ facts, request: wish, lastsAsRun, adopt }, caller);
+      const lease = await starts.reserve(
+        { facts, request: wish, hasStarted: operation === 'started', lastsAsRun, adopt },
+        caller,
+      );
       logger.info({ ...log, leaseId: lease.id, state: lease.state, reason: lease.reason }, 'start admitted');
       return { ...allow(textOf(lease)), leaseId: lease.id };
     } catch (cause) {

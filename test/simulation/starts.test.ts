@@ -6,9 +6,11 @@ import t from 'tap';
 import { readDefinition } from '../../libvirt-adapter/definition.ts';
 import type { DomainRef } from '../../libvirt-adapter/libvirt.ts';
 import type { ExpectedStart } from '../../orchestrator/core/guest-start.ts';
+import { hasEnded, type Lease } from '../../orchestrator/core/lease.ts';
 import { MIB } from '../../orchestrator/core/profile.ts';
 import { START_MS_MAX } from '../../orchestrator/engine/grants.ts';
 import { assertWithinCapacity } from './clients.ts';
+import { generator, pick, seeds } from './generator.ts';
 import { guest, requestOf, World } from './world.ts';
 
 const context = { signal: new AbortController().signal };
@@ -36,6 +38,7 @@ async function startOf(
   return {
     facts,
     request: requestOf({ guest: facts.id, ...request }),
+    hasStarted: false,
     lastsAsRun: true,
     adopt: true,
     ...more,
@@ -196,6 +199,26 @@ t.test('a start that only its end told of, and late word of the stop before', as
   t.equal(world.engine.getLease(again.id).state, 'ACTIVE');
 });
 
+t.test('a start whose guest is taken to run still', async (t) => {
+  const world = await off(['a']);
+  const start = await startOf(world, 'a', { cpu: 2000 });
+  const first = await world.engine.starts.reserve(start, context);
+  await boot(world, 'a');
+  await world.pass(3000);
+  const again = { ...start, request: requestOf({ guest: start.facts.id, cpu: 1500 }) };
+  t.equal(
+    (await world.engine.starts.reserve({ ...again, hasStarted: true }, context)).id,
+    first.id,
+    'its own run',
+  );
+  world.libvirt.stop('a');
+  const second = await world.engine.starts.reserve(again, context);
+  t.not(second.id, first.id, "what the last run had is not the next one's");
+  await world.pass(1000);
+  t.equal(world.engine.getLease(first.id).state, 'RELEASED');
+  t.match(world.engine.getLease(second.id), { state: 'SCHEDULED', requested: { cpuMillicores: 1500 } });
+});
+
 t.test('a restart of the service between the reservation and the start', async (t) => {
   const world = await off(['a', 'b']);
   const ids: string[] = [];
@@ -298,7 +321,7 @@ t.test('a guest that we start ourselves asks in the middle of our own call', asy
     const { facts } = readDefinition(await world.libvirt.domainXml(ref));
     const request = requestOf({ guest: facts.id, cpu: 1200, mem: 300 });
     const lease = await world.engine.starts.reserve(
-      { facts, request, lastsAsRun: true, adopt: true },
+      { facts, request, hasStarted: false, lastsAsRun: true, adopt: true },
       context,
     );
     reserved = lease.id;
@@ -310,3 +333,50 @@ t.test('a guest that we start ourselves asks in the middle of our own call', asy
   t.equal(world.libvirt.find('s')?.state, 'running', 'the start did not wait for itself');
   t.equal(world.engine.getLease(reserved ?? '').state, 'ACTIVE');
 });
+
+for (const seed of seeds(12)) {
+  t.test(`a life of starts and stops, word of which comes late, twice or never: seed ${seed}`, async (t) => {
+    const random = generator(seed);
+    const names = ['a', 'b', 'c', 'd'];
+    const world = await off(names);
+    const runs = (name: string): boolean => world.libvirt.find(name)?.state === 'running';
+    const told = async (name: string, hasStarted: boolean): Promise<void> => {
+      const request = { cpu: pick(random, [1200, 2000, 3500]), mem: 300, noQueue: random() < 0.3 };
+      const start = await startOf(world, name, request, { hasStarted });
+      await world.engine.starts.reserve(start, context).catch(() => {});
+    };
+    const open = (name: string): Lease[] =>
+      world.engine.listLeases({ guest: name }).filter(({ state }) => !hasEnded(state));
+    for (let step = 0; step < 40; step += 1) {
+      const name = pick(random, names);
+      const id = readDefinition(await world.during(world.libvirt.domainXml(refOf(world, name)))).facts.id;
+      if (!runs(name)) {
+        if (random() < 0.8) await told(name, false);
+        if (random() < 0.1) await told(name, false);
+        if (random() < 0.15)
+          world.engine.starts.ended(id); // it failed
+        else {
+          await boot(world, name);
+          if (random() < 0.7) await told(name, true).then(() => world.engine.starts.started(id));
+        }
+      } else {
+        if (random() < 0.7) world.engine.starts.ended(id);
+        world.libvirt.stop(name);
+        if (random() < 0.3) world.engine.starts.ended(id);
+      }
+      if (random() < 0.08) await world.restart(pick(random, ['kill', 'power']));
+      await world.pass(Math.floor(random() * 4000));
+      // Guests that got no room start all the same, at their own 1,000 millicores: nobody keeps them from it.
+      const unserved = names.filter((one) => open(one).every(({ state }) => state === 'QUEUED')).length;
+      const { committed, capacity } = await world.engine.status();
+      const most = capacity.cpuMillicores + unserved * 1000;
+      if (committed.cpuMillicores > most)
+        t.fail(`step ${step}: ${committed.cpuMillicores} of ${most} are promised`);
+    }
+    await world.pass(START_MS_MAX + 5000);
+    for (const name of names) {
+      if (runs(name)) t.ok(open(name).length <= 1, `${name} runs, with one lease at most`);
+      else t.strictSame(open(name), [], `${name} is off and has none`);
+    }
+  });
+}
