@@ -4,7 +4,7 @@
 //   shift_l += RATE (level_l - covered_l),   covered in {0, 1/2, 1}: an outcome equal to the quantile counts half
 //
 // Source: Gibbs & Candes, "Adaptive conformal inference under distribution shift", 2021.
-import { FOLLOWED, KNOTS, knotBelow, knotShare, S_SHIFT } from './layout';
+import { FOLLOWED, KNOTS, knotBelow, knotShare, newsOf, S_SHIFT } from './layout';
 import { coveredBy } from './pool';
 
 const RATE: f32 = 0.02;
@@ -29,7 +29,7 @@ export function beginCalibration(s: usize): void {
 
 /** Learn from an outcome that rank() has placed in the forecast of a knot. The median is not followed. */
 export function follow(s: usize, knot: i32, outcomes: i32): void {
-  const rate = max(RATE, FIRST / <f32>(outcomes + 4));
+  const rate = max(RATE, FIRST / <f32>(outcomes + 4)) * newsOf(knot);
   for (let i = 0; i < FOLLOWED; ++i) {
     if (i === 1) continue;
     const at = shiftAt(s, knot, i);

@@ -7,6 +7,7 @@ import {
   GROUPS,
   HEAD_SIZE,
   HIDDEN,
+  KNOTS,
   knotBelow,
   knotShare,
   LOGITS,
@@ -16,17 +17,25 @@ import {
   S_LEAN,
   WEIGHTS,
 } from './layout';
+import { shareOfLean } from './lean';
 
 const HEAD: usize = MODEL + <usize>CELL_SIZE * 4;
 const TRUST: usize = HEAD + <usize>HEAD_SIZE * 4;
-/** Logits of every expert at every knot into LOGITS. */
-export function weigh(s: usize): void {
+/** Logits of every expert at every knot by the model alone, into LOGITS. */
+export function weighAlone(s: usize): void {
   dense(s + S_H, HEAD, HIDDEN, OUTPUTS, LOGITS);
-  for (let i: usize = 0; i < (<usize>OUTPUTS) << 2; i += 16) {
-    v128.store(
-      LOGITS + i,
-      f32x4.add(v128.load(LOGITS + i), f32x4.mul(v128.load(s + S_LEAN + i), v128.load(TRUST + i))),
-    );
+}
+
+/** The same with what is used of the series' leans. */
+export function weigh(s: usize): void {
+  weighAlone(s);
+  for (let knot = 0; knot < KNOTS; ++knot) {
+    const share = f32x4.splat(shareOfLean(s, knot));
+    const row = <usize>(knot * GROUP_ROW) * 4;
+    for (let i = row; i < row + <usize>GROUP_ROW * 4; i += 16) {
+      const lean = f32x4.mul(share, f32x4.mul(v128.load(s + S_LEAN + i), v128.load(TRUST + i)));
+      v128.store(LOGITS + i, f32x4.add(v128.load(LOGITS + i), lean));
+    }
   }
 }
 

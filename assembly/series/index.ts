@@ -1,6 +1,7 @@
 // The face of the series module. Addresses are given out by name, so the host knows no layout.
 import { prepareExperts } from './experts';
 import * as layout from './layout';
+import { shareOfLean } from './lean';
 
 export { aim, compare, fit, forecast, open, refresh } from './series';
 
@@ -25,6 +26,11 @@ export function matrixAt(): usize {
 /** f32[KNOTS, GROUP_ROW] of a series: what its outcomes so far add to the experts' logits. */
 export function leanAt(slot: i32): usize {
   return layout.seriesAt(slot) + layout.S_LEAN;
+}
+/** How much of a knot's lean is used, in [0, 2]. */
+export function leanShare(slot: i32, knot: i32): f32 {
+  assert(knot >= 0 && knot < layout.KNOTS, 'knot must be in [0, KNOTS)');
+  return shareOfLean(layout.seriesAt(slot), knot);
 }
 export function validAt(): usize {
   return layout.VALID;

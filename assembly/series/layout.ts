@@ -28,6 +28,8 @@ export const OUTPUTS: i32 = KNOTS * GROUP_ROW;
 /** Levels whose calibration is followed. */
 export const FOLLOWED: i32 = 4;
 
+/** Shares of a lean that are tried beside none. */
+export const SCALES: i32 = 2;
 /** Fits of the linear expert: one for every other knot. */
 export const FITS: i32 = KNOTS / 2;
 
@@ -51,7 +53,8 @@ export const S_H: usize = 64; //        f32[HIDDEN]
 export const S_C: usize = S_H + <usize>HIDDEN * 4;
 export const S_LEAN: usize = S_C + <usize>HIDDEN * 4; //       f32[KNOTS, GROUP_ROW], what the outcomes so far add to a logit
 export const S_TYPICAL: usize = S_LEAN + <usize>OUTPUTS * 4; // f32[KNOTS], decaying CRPS of the pool
-export const S_SHIFT: usize = S_TYPICAL + <usize>KNOTS * 4; // f32[KNOTS, FOLLOWED], what is added to a level
+export const S_SCORES: usize = S_TYPICAL + <usize>KNOTS * 4; // f32[KNOTS, SCALES], how much less the pool lost with it, in typical losses
+export const S_SHIFT: usize = S_SCORES + <usize>(KNOTS * SCALES) * 4; // f32[KNOTS, FOLLOWED], what is added to a level
 export const S_RING: usize = S_SHIFT + <usize>(KNOTS * FOLLOWED) * 4; // f32[capacity]
 export const S_LINEAR: usize = S_RING + <usize>CAPACITY * 4; // f32[FITS, REGRESSORS + RESIDUALS]; the long track's only
 export const SERIES_BYTES: usize = S_LINEAR + <usize>(FITS * (REGRESSORS + RESIDUALS)) * 4;
@@ -132,6 +135,13 @@ export function capacityOf(s: usize): i32 {
 const KNOT_STEPS = memory.data<i32>([1, 2, 3, 4, 6, 8, 12, 16, 24, 36, 48, 96, 192, 288, 480, 720]);
 export function knotStep(knot: i32): i32 {
   return load<i32>(KNOT_STEPS + ((<usize>knot) << 2));
+}
+
+/** Steps that overlap by more than all but so many bins tell the same again. */
+const APART: i32 = 16;
+/** How much of an outcome of a knot is news beside its last one, in (0, 1]. */
+export function newsOf(knot: i32): f32 {
+  return min(<f32>1.0, <f32>APART / <f32>knotStep(knot));
 }
 
 // Place of a step between knots, set by locate().

@@ -2,7 +2,7 @@
 import { step as cellStep } from '../lstm/cell';
 import { beginCalibration, calibrated, follow } from './calibrate';
 import { gatherStep, gatherStill } from './experts';
-import { weigh, weightsHere } from './gate';
+import { weigh, weighAlone, weightsHere } from './gate';
 import {
   capacityOf,
   FEATURES,
@@ -145,6 +145,7 @@ function review(s: usize, count: i32, knot: i32, every: i32): void {
   const bins = load<i32>(s + S_BINS);
   const outcomes = origin / every + 1;
   follow(s, knot, outcomes);
+  weighAlone(s);
   learnLean(s, knot, outcomes, bins < INFANT_BINS ? 1.0 : <f32>every / <f32>KNOTS);
 }
 

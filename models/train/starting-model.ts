@@ -6,10 +6,14 @@ import type { Random } from './random.ts';
  * assembly/series/experts.ts: last value, half an hour, three hours, day, month, analog, its change, seasonal, linear.
  */
 const WORTH: readonly { readonly step: number; readonly experts: readonly number[] }[] = [
-  { step: 4, experts: [0.06, 0.18, 0.05, 0.02, 0.01, 0.33, 0.24, 0.04, 0.07] },
-  { step: 12, experts: [0.06, 0.14, 0.11, 0.04, 0.02, 0.3, 0.1, 0.15, 0.08] },
-  { step: 36, experts: [0.07, 0.07, 0.13, 0.11, 0.05, 0.2, 0.05, 0.26, 0.06] },
-  { step: 192, experts: [0.03, 0.03, 0.09, 0.12, 0.15, 0.1, 0.06, 0.37, 0.05] },
+  { step: 1, experts: [0.11, 0.14, 0.08, 0.06, 0.03, 0.27, 0.2, 0.05, 0.06] },
+  { step: 4, experts: [0.08, 0.13, 0.08, 0.06, 0.04, 0.33, 0.18, 0.05, 0.05] },
+  { step: 12, experts: [0.06, 0.15, 0.1, 0.08, 0.04, 0.32, 0.13, 0.07, 0.05] },
+  { step: 24, experts: [0.06, 0.13, 0.09, 0.13, 0.04, 0.29, 0.1, 0.11, 0.05] },
+  { step: 48, experts: [0.06, 0.09, 0.08, 0.15, 0.04, 0.23, 0.1, 0.19, 0.06] },
+  { step: 96, experts: [0.05, 0.07, 0.06, 0.14, 0.04, 0.21, 0.11, 0.26, 0.06] },
+  { step: 250, experts: [0.04, 0.06, 0.06, 0.14, 0.04, 0.18, 0.09, 0.33, 0.06] },
+  { step: 560, experts: [0.04, 0.04, 0.05, 0.17, 0.04, 0.13, 0.08, 0.4, 0.05] },
 ];
 /** How much of what a series' own outcomes teach moves an expert's logit. */
 const TRUST = 1;

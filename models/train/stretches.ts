@@ -76,7 +76,7 @@ function writeLesson(
     call.compare(0, step, outcome);
     lesson[0] = knot;
     lesson[1] = weight;
-    lesson.set(kernels.lean(0).subarray(knot * groupRow, knot * groupRow + groups), 2);
+    lesson.set(kernels.lean(0, knot), 2);
     let at = 2 + groups;
     for (let g = 0; g < groups; g += 1) {
       for (let h = g; h < groups; h += 1) {

@@ -18,6 +18,7 @@ interface SeriesExports {
   featuresAt(): number;
   matrixAt(): number;
   leanAt(slot: number): number;
+  leanShare(slot: number, knot: number): number;
   validAt(): number;
   seriesBytes(slot: number): number;
   seriesAt(slot: number): number;
@@ -101,10 +102,12 @@ export class SeriesKernels {
     this.model.set(weights);
   }
 
-  /** f32[knots, groupRow]: what the outcomes of a series so far add to the logits of its experts. */
-  lean(slot: number): Float32Array {
-    const { memory, leanAt } = this.call;
-    return new Float32Array(memory.buffer, leanAt(slot), this.knotSteps.length * this.groupRow);
+  /** f32[groups]: what the outcomes of a series so far add to the logits of its experts at one knot, before the model's trust. */
+  lean(slot: number, knot: number): Float32Array {
+    const { memory, leanAt, leanShare } = this.call;
+    const at = leanAt(slot) + 4 * knot * this.groupRow;
+    const share = leanShare(slot, knot);
+    return new Float32Array(memory.buffer, at, this.groups).map((lean) => lean * share);
   }
 
   /** The whole state of a series, to be paged out and back. */
