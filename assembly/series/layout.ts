@@ -3,7 +3,7 @@
 /** Bins that a series of the long track remembers: four weeks of five minutes. */
 export const CAPACITY: i32 = 8064;
 /** Bins that one of the short track remembers: four minutes of seconds. */
-const SHORT_CAPACITY: i32 = 256;
+const SHORT_CAPACITY: i32 = 240;
 /** Experts whose distributions are pooled. */
 export const GROUPS: i32 = 9;
 /** A row of experts: padded to whole vectors. */

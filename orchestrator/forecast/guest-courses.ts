@@ -34,7 +34,7 @@ interface TrackShape {
 /** Bins of a day on the long track. */
 const DAY_BINS = 288;
 export const TRACKS: Readonly<Record<Track, TrackShape>> = {
-  // 192 s: of what lies farther ahead, a memory of 256 bins has too few outcomes to learn by.
+  // 192 s: of what lies farther ahead, a memory of 240 bins has too few outcomes to learn by.
   short: { stepMs: 1000, season: 0, runMax: 16, reach: 192, staleBins: 60 },
   long: { stepMs: 300_000, season: DAY_BINS, runMax: DAY_BINS, reach: 720, staleBins: 24 },
 };

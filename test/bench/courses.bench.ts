@@ -12,7 +12,7 @@ import { recordFigure } from '../figures.ts';
 import { randomFrom } from '../random.ts';
 
 const GUESTS = 1000;
-/** Seconds before it is measured: the memory of 256 bins is full; and past 1,024 bins, from where on a quarter is reviewed. */
+/** Seconds before it is measured: the memory of 240 bins is full; and past 1,024 bins, from where on a quarter is reviewed. */
 const SECONDS_BEFORE = { young: 270, grown: 1040 };
 /** Guests that grow so old, for a thousand would take minutes; their share is multiplied. */
 const GROWN_GUESTS = 100;

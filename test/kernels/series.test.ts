@@ -119,6 +119,23 @@ t.test('the levels hold again after the level of the course has moved', async (t
   t.ok(Math.abs(covered.high / covered.count - 0.9) < 0.03, `q0.9: ${covered.high / covered.count}`);
 });
 
+t.test('more of a lean is used where one expert is always right than on noise', async (t) => {
+  const kernels = await loaded();
+  const mean = (course: readonly number[], season: number): number => {
+    feed(kernels, season, course);
+    return kernels.knotSteps
+      .slice(0, 8)
+      .reduce((sum, _, knot) => sum + kernels.call.leanShare(0, knot) / 8, 0);
+  };
+  const wave = noise(13, 4000).map(
+    (value, bin) => 1000 + 300 * Math.sin((2 * Math.PI * bin) / 60) + bin / 20 + value / 100,
+  );
+  const onNoise = mean(noise(12, 4000), 0);
+  const onWave = mean(wave, 60);
+  t.ok(onNoise < 0.95, `noise: ${onNoise}`);
+  t.ok(onWave > 1.2, `wave: ${onWave}`);
+});
+
 t.test('the short track remembers its minutes, and is smaller', async (t) => {
   const kernels = await loaded();
   const { call, slots, levels, steps, quantiles } = kernels;
