@@ -31,8 +31,9 @@ export interface Forecast {
   /** Seconds (or instructions) the request's work lasts. NaN: not known. */
   readonly duration: Float64Array;
   /**
-   * How the fields and, last, the duration miss together: rank correlations f64[FIELDS + 1, FIELDS + 1] of what earlier
-   * forecasts of this work missed. Absent: not known, and so independent. What `sampleScenarios` draws by.
+   * How the fields and, last, the duration miss together: correlations f64[FIELDS + 1, FIELDS + 1] of what earlier forecasts of
+   * this work missed, or, without a request, of how the guest's fields change by themselves. Absent: not known, and so
+   * independent. What `sampleScenarios` draws by.
    */
   readonly dependence?: Float64Array | undefined;
   /** Which forecaster answered and from what, in words: "parameters of 14 runs", "cold start: no run of this workload". */

@@ -12,6 +12,7 @@ import type { Forecaster } from '../core/ports.ts';
 import { PROFILE_FIELDS, type ResourceProfile } from '../core/profile.ts';
 import type { GuestSample } from '../core/sample.ts';
 import type { EffectKernels } from '../wasm/effect.ts';
+import { ChangesTogether } from './changes-together.ts';
 import { type Effect, EffectSum } from './effect.ts';
 import { BINS_MIN, type GuestCourses } from './guest-courses.ts';
 import { LifeShapes } from './life-shapes.ts';
@@ -33,6 +34,7 @@ export class CourseForecaster implements Forecaster {
   readonly #courses: GuestCourses;
   readonly #sum: EffectSum;
   readonly #shapes = new LifeShapes();
+  readonly #together = new ChangesTogether();
   readonly #readings = new Float64Array(FIELDS);
 
   /** @param effects kernels; they are its own from here on */
@@ -48,15 +50,20 @@ export class CourseForecaster implements Forecaster {
     if (sample.cadence !== 'full') return;
     readingsOf(sample, this.#readings);
     this.#shapes.observe(sample.guest, this.#readings, sample.atMs, sample.periodMs);
+    this.#together.observe(sample.guest, this.#readings, sample.atMs);
   }
 
   /** @throws {AllocatorError} as the forecaster of requests */
   forecast(query: ForecastQuery): Forecast {
     const { running, ...alone } = query;
     if (running !== undefined) return onAxis(query, this.#combined({ ...alone, axis: 'seconds' }, running));
-    return query.workload === undefined
-      ? onAxis(query, this.#ownCourse(query))
-      : this.#requests.forecast(query);
+    if (query.workload !== undefined) return this.#requests.forecast(query);
+    return onAxis(query, { ...this.#ownCourse(query), dependence: this.#dependence(query) });
+  }
+
+  /** How the guest's fields move together by themselves. */
+  #dependence({ guest, track }: ForecastQuery): Float64Array | undefined {
+    return this.#together.of(guest, track);
   }
 
   /** The guest's own course, in seconds. */
@@ -82,6 +89,7 @@ export class CourseForecaster implements Forecaster {
     this.#requests.forget(guest);
     this.#courses.forget(guest);
     this.#shapes.forget(guest);
+    this.#together.forget(guest);
   }
 
   /**
@@ -103,7 +111,8 @@ export class CourseForecaster implements Forecaster {
     if (workload === undefined) {
       for (const effect of effects) this.#add(effect);
       const { values } = this.#sum.read();
-      return { ...own, values, peak: largestOf(values, knots), reason: `${own.reason}${others}` };
+      const dependence = this.#dependence(query);
+      return { ...own, values, peak: largestOf(values, knots), dependence, reason: `${own.reason}${others}` };
     }
     const asked = this.#requests.need({ ...query, workload });
     const { dependence, runs } = asked;

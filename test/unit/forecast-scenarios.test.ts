@@ -2,6 +2,7 @@
 // Method: forecasts made by hand with known quantiles and correlations; then a forecaster taught runs whose disturbances
 // are drawn together, or each by itself. Every random number comes from a printed seed.
 import t from 'tap';
+import { readModel } from '../../models/files/model-file.ts';
 import {
   FIELDS,
   type Forecast,
@@ -10,7 +11,12 @@ import {
   QUANTILE_LEVELS,
 } from '../../orchestrator/core/forecast.ts';
 import { type Scenario, sampleScenarios, shareWithin } from '../../orchestrator/core/scenarios.ts';
+import { CourseForecaster } from '../../orchestrator/forecast/course-forecaster.ts';
+import { GuestCourses } from '../../orchestrator/forecast/guest-courses.ts';
 import { ParametricForecaster } from '../../orchestrator/forecast/parametric-forecaster.ts';
+import { packagePath } from '../../orchestrator/package-path.ts';
+import { EffectKernels } from '../../orchestrator/wasm/effect.ts';
+import { SeriesKernels } from '../../orchestrator/wasm/series.ts';
 import { randomFrom } from '../random.ts';
 import { BASE, hiddenWorkload, normalFrom, requestOf, sampleOf } from './hidden-workload.ts';
 
@@ -205,4 +211,49 @@ t.test('a workload never learned has no dependence, and one run tells none', asy
   const held = [...(before as Float64Array)];
   await taught(0.8, 2);
   t.strictSame([...(before as Float64Array)], held);
+});
+
+t.test("a guest's own fields move together in the scenarios of its course", async (t) => {
+  const kernels = await SeriesKernels.load();
+  const { inputs, hidden, groups, groupRow, knotSteps } = kernels;
+  const parts = { inputs, hidden, groups, groupRow, knots: knotSteps };
+  kernels.adopt((await readModel(packagePath('models/weights/default/1'), parts)).weights);
+  const forecaster = new CourseForecaster(
+    await ParametricForecaster.create(),
+    new GuestCourses(kernels),
+    await EffectKernels.load(),
+  );
+  const random = randomFrom(SEED);
+  for (let s = 1; s <= 400; s += 1) {
+    const [common, alone] = [random(), random()];
+    // Memory follows the CPU, reads go against it, the network by itself.
+    const usage = {
+      cpuMillicores: 500 * common,
+      memoryBytes: 1e8 * (common + 0.05 * random()),
+      diskReadBytesPerS: 1e6 * (1 - common),
+      netRxBytesPerS: 1e5 * alone,
+    };
+    forecaster.observe({ guest: 'g', atMs: s * 1000, periodMs: 1000, cadence: 'full', usage, flags: [] });
+  }
+  const forecast = forecaster.forecast({
+    guest: 'g',
+    axis: 'seconds',
+    track: 'short',
+    originMs: 400_000,
+    ceiling: {},
+  });
+  t.match(forecast.reason, /its own course/);
+  const scenarios = sampleScenarios(forecast, COUNT, SEED);
+  const [cpu, memory, reads, net] = [0, 1, 2, 4].map((f) => peaks(scenarios, f)) as [
+    number[],
+    number[],
+    number[],
+    number[],
+  ];
+  t.ok(correlation(cpu, memory) > 0.7, `${correlation(cpu, memory)}`);
+  t.ok(correlation(cpu, reads) < -0.7, `${correlation(cpu, reads)}`);
+  t.ok(Math.abs(correlation(cpu, net)) < 0.25, `${correlation(cpu, net)}`);
+  const high = (f: number) => forecast.peak[f * LEVELS + LEVEL_90] as number;
+  const both = scenarios.filter(({ peak: [c = 0, m = 0] }) => c > high(0) && m > high(1)).length / COUNT;
+  t.ok(both > 0.04, `both among the highest tenth: ${both}, by chance 0.01`);
 });
