@@ -29,6 +29,7 @@ export interface CorrectionInput {
   /** Share of the time in which a field may fall short. */
   readonly shortTarget: number;
   readonly nowMs: number;
+  readonly monotonicMs: number;
 }
 
 /** Which fields of a guest a sample says to move. Pure but for reading the guest's recent samples. */
@@ -60,7 +61,8 @@ function correctField(field: EntitlementField, input: CorrectionInput): Correcti
       ...(predicted === undefined ? {} : { predicted }),
       floor,
       ceiling: Math.max(floor, ceilingOf(field, input)),
-      sinceChangeMs: nowMs - (guest.changedAtMs.get(resource) ?? 0),
+      sinceChangeMs:
+        input.monotonicMs - (guest.changedAtMonotonicMs.get(resource) ?? Number.NEGATIVE_INFINITY),
       isDelayed: field === 'cpuMillicores' && isDelayed(sample),
       shortShare: guest.shortShare(field),
       shortTarget: input.shortTarget,

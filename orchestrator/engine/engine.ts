@@ -273,12 +273,12 @@ export class Engine implements AllocationEngine {
     if (this.#stopped) return;
     this.#background.keep(this.#journal.commit());
     if (!this.#parts.hypervisor.available) return;
-    const nowMs = this.#parts.clock.nowMs();
+    const [nowMs, monotonicMs] = [this.#parts.clock.nowMs(), this.#parts.clock.monotonicMs()];
     this.#background.keep(this.#reconciler.catchUp());
     if (!this.#guests.isLoaded) return;
     this.#starts.tend();
     for (const record of this.#leases.open()) this.#tend(record, nowMs);
-    for (const guest of this.#guests.managed.values()) this.#retry(guest, nowMs);
+    for (const guest of this.#guests.managed.values()) this.#retry(guest, monotonicMs);
     this.#background.keep(this.#reconciler.census());
     this.#reclaimer.tend();
     this.#neighbours.tend();
@@ -290,10 +290,11 @@ export class Engine implements AllocationEngine {
   }
 
   /** Nothing can be moved on a guest that does not run; its turn comes when it runs again. */
-  #retry(guest: ManagedGuest, nowMs: number): void {
-    if (guest.retryAtMs === undefined || nowMs < guest.retryAtMs) return;
+  #retry(guest: ManagedGuest, monotonicMs: number): void {
+    const { retryAtMonotonicMs } = guest;
+    if (retryAtMonotonicMs === undefined || monotonicMs < retryAtMonotonicMs) return;
     if (guest.facts.state !== 'running' && !guest.unread) return;
-    guest.retryAtMs = undefined;
+    guest.retryAtMonotonicMs = undefined;
     const again = guest.unread
       ? this.#reconciler.readAgain(guest)
       : guest.serialize(() => this.#grants.tryAgain(guest));

@@ -65,7 +65,7 @@ export class GuestMoves {
   retryLater(guest: ManagedGuest): void {
     guest.failures += 1;
     const pauseMs = Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** (guest.failures - 1));
-    guest.retryAtMs = this.#clock.nowMs() + pauseMs;
+    guest.retryAtMonotonicMs = this.#clock.monotonicMs() + pauseMs;
   }
 }
 

@@ -51,14 +51,15 @@ export class ManagedGuest {
   held: Entitlement;
   /** What live adjustment added to what the leases ask together, or took from it. A lease that joins adds its own on top. */
   readonly adjusted = new Map<EntitlementField, number>();
-  readonly changedAtMs = new Map<Actuated, number>();
+  /** When each was last moved; as all waits of a guest, on the clock that is never set back. */
+  readonly changedAtMonotonicMs = new Map<Actuated, number>();
   lastSample: GuestSample | undefined;
   /** True when what it holds could not be read after we were away: until it is, nothing is done to it. */
   unread = false;
   /** True while it is being disowned: nobody may ask anything of it. */
   leaving = false;
   /** Set when a move failed or fell short for a reason that may pass; the tick tries again then. */
-  retryAtMs: number | undefined;
+  retryAtMonotonicMs: number | undefined;
   failures = 0;
   /** Resources whose last move failed or fell short: they may travel on by themselves, to any size asked of them before. */
   readonly astray = new Set<Actuated>();

@@ -24,7 +24,7 @@ interface Outcome {
   readonly resource: Actuated;
   readonly read?: Partial<Entitlement>;
   readonly failure?: string;
-  readonly endedAtMs: number;
+  readonly endedAtMonotonicMs: number;
 }
 
 /** A guest that has just come up is told where to go and left to boot: one look at what came of it, and the next try has the rest. */
@@ -73,7 +73,7 @@ export class Mover {
     }
     await this.#announce(guest, target, writes);
     const growing = resources.filter((resource) => lacks(guest.held, target, resource));
-    const beganAtMs = this.#clock.nowMs();
+    const beganAtMonotonicMs = this.#clock.monotonicMs();
     const waitMs = guest.isFresh ? FRESH_WAIT_MS : this.#policy.actuationTimeoutMs;
     guest.isFresh = false;
     for (const resource of resources) guest.underWay.add(resource);
@@ -81,11 +81,11 @@ export class Mover {
       Promise.all(resources.map((resource) => this.#apply(guest, resource, target, restoring, signal))),
     );
     guest.underWay.clear();
-    for (const { resource, read, failure, endedAtMs } of outcomes) {
+    for (const { resource, read, failure, endedAtMonotonicMs } of outcomes) {
       if (read !== undefined) guest.held = withResource(guest.held, resource, read);
-      guest.changedAtMs.set(resource, this.#clock.nowMs());
+      guest.changedAtMonotonicMs.set(resource, this.#clock.monotonicMs());
       if (failure === undefined && growing.includes(resource))
-        guest.noteGrowth(resource, endedAtMs - beganAtMs);
+        guest.noteGrowth(resource, endedAtMonotonicMs - beganAtMonotonicMs);
       if (failure !== undefined || differing(guest.held, target).includes(resource))
         guest.astray.add(resource);
       else guest.astray.delete(resource);
@@ -131,7 +131,7 @@ export class Mover {
       return {
         resource,
         failure: `${resource} cannot be moved on this guest`,
-        endedAtMs: this.#clock.nowMs(),
+        endedAtMonotonicMs: this.#clock.monotonicMs(),
       };
     }
     const actuator = this.#actuators[resource];
@@ -140,7 +140,7 @@ export class Mover {
       const read = restoring
         ? await actuator.restore(id, guest.record.baseline, signal)
         : await actuator.apply(id, target, signal);
-      return { resource, read, endedAtMs: this.#clock.nowMs() };
+      return { resource, read, endedAtMonotonicMs: this.#clock.monotonicMs() };
     } catch (cause) {
       if (!(cause instanceof AllocatorError)) throw cause;
       this.#log.warn(
@@ -149,7 +149,7 @@ export class Mover {
       );
       return {
         resource,
-        endedAtMs: this.#clock.nowMs(),
+        endedAtMonotonicMs: this.#clock.monotonicMs(),
         failure: `${resource}: ${cause.message}`,
         ...(await this.#readAfterFailure(id, resource)),
       };

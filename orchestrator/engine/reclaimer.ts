@@ -193,7 +193,8 @@ export class Reclaimer {
 
   /** What a guest holds by its leases and has not used of late, headroom kept; nothing of what is not known or must rest. */
   #idle(guest: ManagedGuest, records: readonly LeaseRecord[], nowMs: number): Room {
-    const { tenancy, policy } = this.#parts;
+    const { tenancy, policy, clock } = this.#parts;
+    const monotonicMs = clock.monotonicMs();
     const admitted = records.map((record) => record.admitted);
     const target = guest.target(admitted);
     const asked = guest.asked(admitted);
@@ -205,7 +206,8 @@ export class Reclaimer {
     return roomOf((field) => {
       const resource = RESOURCE_OF[field] as 'cpu' | 'memory';
       const usage = guest.usageMax(field, nowMs - LOOK_BACK_MS);
-      const rests = nowMs - (guest.changedAtMs.get(resource) ?? Number.NEGATIVE_INFINITY) < cooldownMs;
+      const movedAtMs = guest.changedAtMonotonicMs.get(resource) ?? Number.NEGATIVE_INFINITY;
+      const rests = monotonicMs - movedAtMs < cooldownMs;
       // Beyond its ceiling a lease is promised what it does not hold: nothing would be freed by taking it.
       const isClipped = asked[field] > target[field] || beyondCeiling[field] > 0;
       const isOurs = !guest.record.relinquished.includes(resource);

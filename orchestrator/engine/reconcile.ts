@@ -51,7 +51,7 @@ export interface ReconcilerParts {
 /** Brings ledger, hypervisor and reality together: after a start, after the hypervisor's return, and when guests change. */
 export class Reconciler {
   readonly #parts: ReconcilerParts;
-  #censusAtMs = Number.NEGATIVE_INFINITY;
+  #censusAtMonotonicMs = Number.NEGATIVE_INFINITY;
   #isDue = true;
   #underWay = 0;
 
@@ -69,7 +69,7 @@ export class Reconciler {
     const guest = this.#parts.guests.find(event.guest);
     if (guest === undefined) {
       // Not ours, but its size counts against the host's room: read it at the next tick.
-      this.#censusAtMs = Number.NEGATIVE_INFINITY;
+      this.#censusAtMonotonicMs = Number.NEGATIVE_INFINITY;
       return;
     }
     switch (event.kind) {
@@ -102,9 +102,9 @@ export class Reconciler {
   /** Read all guests anew when it is time to. */
   async census(): Promise<void> {
     const { clock, guests } = this.#parts;
-    const nowMs = clock.nowMs();
-    if (nowMs - this.#censusAtMs < CENSUS_MS) return;
-    this.#censusAtMs = nowMs;
+    const nowMs = clock.monotonicMs();
+    if (nowMs - this.#censusAtMonotonicMs < CENSUS_MS) return;
+    this.#censusAtMonotonicMs = nowMs;
     const found = await guests.census((guest) => this.#follow(guest));
     await this.#forgetRemoved(new Set(found.map(({ id }) => id)));
   }
@@ -295,8 +295,8 @@ export class Reconciler {
   async #hear(guest: ManagedGuest): Promise<void> {
     const { capabilities } = guest.facts;
     guest.facts = { ...guest.facts, capabilities: { ...capabilities, agent: true } };
-    if (guest.retryAtMs === undefined || guest.unread) return;
-    guest.retryAtMs = undefined;
+    if (guest.retryAtMonotonicMs === undefined || guest.unread) return;
+    guest.retryAtMonotonicMs = undefined;
     await guest.serialize(() => this.#parts.grants.tryAgain(guest));
   }
 

@@ -76,6 +76,7 @@ export class Residual {
       policy: policy.adjust,
       shortTarget: this.#shortTarget(running),
       nowMs: clock.nowMs(),
+      monotonicMs: clock.monotonicMs(),
     });
     if (corrections.length === 0) return;
     for (const { field, target } of corrections) guest.adjust(field, target, admitted);
