@@ -29,6 +29,8 @@ export interface CorrectionInput {
   /** Share of the time in which a field may fall short. */
   readonly shortTarget: number;
   readonly nowMs: number;
+  /** The latest it ever was, ms since epoch: work that was over is over. */
+  readonly latestMs: number;
   readonly monotonicMs: number;
 }
 
@@ -81,11 +83,11 @@ function correctField(field: EntitlementField, input: CorrectionInput): Correcti
 }
 
 /** What a lease was promised stands while its work may still need it; the baseline stands always. */
-function floorOf(field: EntitlementField, { guest, leases, nowMs }: CorrectionInput): number {
+function floorOf(field: EntitlementField, { guest, leases, latestMs }: CorrectionInput): number {
   // Where there was no limit, one of ours never makes what is unforeseen crawl.
   const unlimited = field === 'cpuMillicores' || field === 'memoryBytes' ? 0 : RATE_FLOOR_BYTES_PER_S;
   const baseline = guest.record.baseline.entitlement[field] ?? unlimited;
-  const needed = leases.filter(({ lease }) => !isWorkOver(lease, nowMs));
+  const needed = leases.filter(({ lease }) => !isWorkOver(lease, latestMs));
   if (needed.length === 0) return baseline;
   return Math.max(baseline, guest.combined(needed.map(({ admitted }) => admitted))[field] ?? 0);
 }

@@ -42,6 +42,7 @@ import { GuestMoves } from './guest-moves.ts';
 import { GuestStartDesk } from './guest-starts.ts';
 import { HostAgent } from './host-agent.ts';
 import { HostRoom } from './host-room.ts';
+import { LatestTime } from './latest-time.ts';
 import { LeaseBook, type LeaseRecord } from './lease-book.ts';
 import { LeaseJournal } from './lease-journal.ts';
 import type { Log } from './log.ts';
@@ -141,7 +142,8 @@ export class Engine implements AllocationEngine {
     const mover = new Mover({ actuators, journal, clock, log, policy });
     const moves = new GuestMoves({ mover, leases, room, journal, clock });
     const tenancy = new Tenancy(room, policy);
-    const reclaimer = new Reclaimer({ clock, room, guests, leases, journal, tenancy, policy });
+    const latest = new LatestTime(clock);
+    const reclaimer = new Reclaimer({ clock, latest, room, guests, leases, journal, tenancy, policy });
     const fitting = new Fitting({ guests, leases, room, tenancy, reclaimer });
     const groups = new GuestGroups({ guests, leases, clock, policy });
     const outlook = new QueueOutlook({ guests, leases, room, tenancy, groups, policy });
@@ -181,6 +183,7 @@ export class Engine implements AllocationEngine {
       groups,
       reclaimer,
       settling: this.#settling,
+      latest,
     };
     const onRaised = (anomaly: Anomaly): void => {
       if (policy.anomaly[anomaly.kind] === 'quarantine') this.#restraints.quarantine(anomaly);

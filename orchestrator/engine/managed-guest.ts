@@ -24,6 +24,8 @@ export interface GuestRecord extends AdoptedGuest {
   readonly growthsMs?: GrowthTimes;
   /** We started it, or tried to: it is ours to shut down. Absent: it is not. */
   readonly startedByUs?: boolean;
+  /** What live adjustment moved beside what the leases ask together, by field. Absent: nothing. */
+  readonly adjusted?: Readonly<Partial<Record<EntitlementField, number>>>;
   /** Its definition asked to be managed: what that says at a start is the baseline of the run. Absent: an operator adopted it. */
   readonly byDefinition?: boolean;
 }
@@ -47,10 +49,11 @@ export class ManagedGuest {
 
   record: GuestRecord;
   facts: GuestFacts;
+  #adjustedWritten: string;
   /** Last read back from the hypervisor. */
   held: Entitlement;
   /** What live adjustment added to what the leases ask together, or took from it. A lease that joins adds its own on top. */
-  readonly adjusted = new Map<EntitlementField, number>();
+  readonly adjusted: Map<EntitlementField, number>;
   /** When each was last moved; as all waits of a guest, on the clock that is never set back. */
   readonly changedAtMonotonicMs = new Map<Actuated, number>();
   lastSample: GuestSample | undefined;
@@ -93,6 +96,8 @@ export class ManagedGuest {
     this.record = record;
     this.facts = facts;
     this.held = facts.entitlement;
+    this.adjusted = new Map(Object.entries(record.adjusted ?? {}) as [EntitlementField, number][]);
+    this.#adjustedWritten = this.#adjustedText();
   }
 
   /** It runs, or is about to. */
@@ -254,8 +259,20 @@ export class ManagedGuest {
     return this.#short.get(field)?.share ?? 0;
   }
 
+  /** True when its adjustments are not those that were last written. */
+  get isAdjustedAnew(): boolean {
+    return this.#adjustedText() !== this.#adjustedWritten;
+  }
+
+  #adjustedText(): string {
+    return [...this.adjusted].join();
+  }
+
   write(): LedgerWrite {
-    return { key: GUEST_PREFIX + this.record.id, value: this.record };
+    const { adjusted: _, ...record } = this.record;
+    const adjusted = this.adjusted.size === 0 ? {} : { adjusted: Object.fromEntries(this.adjusted) };
+    this.#adjustedWritten = this.#adjustedText();
+    return { key: GUEST_PREFIX + this.record.id, value: { ...record, ...adjusted } };
   }
 }
 

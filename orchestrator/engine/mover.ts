@@ -68,7 +68,8 @@ export class Mover {
     const restoring = differing(target, guest.record.baseline.entitlement).length === 0;
     if (resources.length === 0) {
       if (guest.record.moving) guest.arriveAt(target);
-      await this.#journal.commit(writes);
+      // Without a move its adjustments may have changed all the same, with the leases that they are over.
+      await this.#journal.commit(guest.isAdjustedAnew ? [...writes, guest.write()] : writes);
       return NOTHING_TO_DO;
     }
     await this.#announce(guest, target, writes);

@@ -34,7 +34,8 @@ export class Neighbours {
   tend(): void {
     const { guests, leases, clock, policy, background, restraints } = this.#parts;
     const nowMs = clock.nowMs();
-    for (const [guest, untilMs] of this.#heldUntilMs) if (nowMs >= untilMs) this.#letGo(guest);
+    const monotonicMs = clock.monotonicMs();
+    for (const [guest, untilMs] of this.#heldUntilMs) if (monotonicMs >= untilMs) this.#letGo(guest);
     // Most of the time nobody bursts, and then nobody need be asked how he fares. Who has no lease does not.
     const bursts = new Map<ManagedGuest, number>();
     for (const id of leases.guests()) {
@@ -50,7 +51,7 @@ export class Neighbours {
     const percent = Math.round(found.delayFraction * 100);
     const reason = `brought back to its promise: guest ${name} waits ${percent} % of the time for CPUs`;
     guest.heldBack = true;
-    this.#heldUntilMs.set(guest, nowMs + HELD_BACK_MS);
+    this.#heldUntilMs.set(guest, monotonicMs + HELD_BACK_MS);
     background.keep(restraints.bringBack(guest, 'noisy-neighbour', reason));
   }
 

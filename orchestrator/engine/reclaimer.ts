@@ -10,6 +10,7 @@ import { beyond, lesser, ROOM_FIELDS, type Room, roomOf, roomText } from '../cor
 import type { GuestSample } from '../core/sample.ts';
 import type { GuestBook } from './guest-book.ts';
 import type { HostRoom } from './host-room.ts';
+import type { LatestTime } from './latest-time.ts';
 import { decided, decisionOf, type LeaseBook, type LeaseRecord } from './lease-book.ts';
 import type { LeaseJournal } from './lease-journal.ts';
 import type { ManagedGuest } from './managed-guest.ts';
@@ -27,6 +28,7 @@ const LOOKS_PER_TICK_MAX = 256;
 
 export interface ReclaimerParts {
   readonly clock: Clock;
+  readonly latest: LatestTime;
   readonly room: HostRoom;
   readonly guests: GuestBook;
   readonly leases: LeaseBook;
@@ -153,7 +155,7 @@ export class Reclaimer {
 
   /** What of a guest's entitlement its usage and its leases' forecasts leave over is shared out among its leases; undefined without any. */
   #ofGuest(guest: ManagedGuest): Reclaimable[] | undefined {
-    const { leases, clock } = this.#parts;
+    const { leases, clock, latest } = this.#parts;
     const nowMs = clock.nowMs();
     const records = leases.ofGuest(guest.record.id).filter(({ lease }) => holdsRoom(lease.state));
     const inPlace = ({ lease: { state } }: LeaseRecord): boolean =>
@@ -162,17 +164,17 @@ export class Reclaimer {
     if (!records.every(inPlace) || !isAtRest(guest)) return [];
 
     let idle = this.#idle(guest, records, nowMs);
-    let unneeded = this.#unneeded(guest, records, nowMs);
+    let unneeded = this.#unneeded(guest, records);
     const shares: Reclaimable[] = [];
     for (const record of records) {
       const { id: leaseId, tenant, priority } = record.lease;
-      const isOver = isWorkOver(record.lease, nowMs);
+      const isOver = isWorkOver(record.lease, latest.ms());
       const above = (keep: Room): Room => {
         const kept = roomOf((field) => Math.max(keep[field], guest.record.baseline.entitlement[field]));
         const free = lesser(beyond(record.admitted, kept), isOver ? lesser(idle, unneeded) : idle);
         return roomOf((field) => wholeGrainsIn(free[field], field));
       };
-      const slack = above(stillNeeded(record, nowMs));
+      const slack = above(stillNeeded(record, isOver));
       const pressed = above(record.least);
       const most = roomOf((field) => Math.max(slack[field], pressed[field]));
       shares.push({ leaseId, tenant, priority, slack, most });
@@ -183,8 +185,9 @@ export class Reclaimer {
   }
 
   /** What a guest holds beyond what leases were promised whose work may still need it: no more can come from the others. */
-  #unneeded(guest: ManagedGuest, records: readonly LeaseRecord[], nowMs: number): Room {
-    const needed = records.filter(({ lease }) => !isWorkOver(lease, nowMs));
+  #unneeded(guest: ManagedGuest, records: readonly LeaseRecord[]): Room {
+    const latestMs = this.#parts.latest.ms();
+    const needed = records.filter(({ lease }) => !isWorkOver(lease, latestMs));
     return beyond(
       guest.target(records.map(({ admitted }) => admitted)),
       guest.combined(needed.map(({ admitted }) => admitted)),
@@ -231,8 +234,7 @@ function wholeGrainsIn(value: number, field: keyof Room): number {
 }
 
 /** What a lease is foreseen to need at most; nothing once its time has passed. */
-function stillNeeded({ lease, admitted }: LeaseRecord, nowMs: number): Room {
-  const isOver = isWorkOver(lease, nowMs);
+function stillNeeded({ lease, admitted }: LeaseRecord, isOver: boolean): Room {
   return roomOf((field) => (isOver ? 0 : (lease.predicted.fields[field]?.q95 ?? admitted[field])));
 }
 

@@ -16,6 +16,7 @@ import { type Correction, correct } from './correct.ts';
 import type { GuestBook } from './guest-book.ts';
 import type { GuestMoves } from './guest-moves.ts';
 import type { HostRoom } from './host-room.ts';
+import type { LatestTime } from './latest-time.ts';
 import { decided, decisionOf, type LeaseBook, type LeaseRecord } from './lease-book.ts';
 import type { LeaseJournal } from './lease-journal.ts';
 import type { Log } from './log.ts';
@@ -25,6 +26,7 @@ import type { Tenancy } from './tenancy.ts';
 
 export interface ResidualParts {
   readonly clock: Clock;
+  readonly latest: LatestTime;
   readonly log: Log;
   readonly guests: GuestBook;
   readonly leases: LeaseBook;
@@ -57,7 +59,7 @@ export class Residual {
 
   /** Move the guest where the sample says it must be. One that is being changed, or is to be read first, is left to that. */
   correct(sample: GuestSample): void {
-    const { guests, leases, room, tenancy, background, clock, policy } = this.#parts;
+    const { guests, leases, room, tenancy, background, clock, latest, policy } = this.#parts;
     const guest = guests.find(sample.guest);
     if (guest === undefined || guest.record.mode !== 'enforce') return;
     if (guest.busy || guest.unread) return;
@@ -76,6 +78,7 @@ export class Residual {
       policy: policy.adjust,
       shortTarget: this.#shortTarget(running),
       nowMs: clock.nowMs(),
+      latestMs: latest.ms(),
       monotonicMs: clock.monotonicMs(),
     });
     if (corrections.length === 0) return;

@@ -76,3 +76,20 @@ t.test('a demand that comes and goes is not followed down each time', async (t) 
   const late = shrunk.filter(({ atMs }) => atMs > world.clock.nowMs() - 120_000);
   t.ok(late.length <= 5, `${late.length} shrinks in the last two minutes, of ten rounds`);
 });
+
+t.test('what adjustments freed stays free over a restart, and what they gave stays given', async (t) => {
+  const world = await World.create([guest('a')]);
+  const lease = await world.during(world.allocate({ cpu: 1500, mem: 512, s: 600, ttlMs: 600_000 }));
+  world.libvirt.setDemand('a', () => ({ cpuMillicores: 500, memoryKib: 500 * 1024 }));
+  await world.pass(4_000);
+  const adjustments = world.engine.getLease(lease.id).adjustments.length;
+  t.ok(adjustments > 0, 'it was adjusted');
+  const before = { mib: world.memoryMib('a'), committed: (await world.engine.status()).committed };
+  t.ok(before.mib > 512, 'beyond what it asked for');
+  await world.restart('power');
+  t.strictSame(
+    { mib: world.memoryMib('a'), committed: (await world.engine.status()).committed },
+    before,
+    'the guest and the sums are what they were',
+  );
+});

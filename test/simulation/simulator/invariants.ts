@@ -34,10 +34,10 @@ export interface Sight {
   /** A move of the guest may still be under way. */
   readonly writtenLately: (guest: SimulatedGuest) => boolean;
   /**
-   * The host may be promised out: a guest came back that stood still, or entered enforce with leases, or a restart forgot
-   * what adjustments had freed. It stays so until the promises fit again; for good once the wall clock went back.
+   * The host may be promised out: a guest came back that stood still, or entered enforce with leases. It stays so until the
+   * promises fit again.
    */
-  readonly strained: { isSo: boolean; readonly isForGood: boolean };
+  readonly strained: { isSo: boolean };
   /** True when it is time for what costs too much at each tick. */
   readonly isRecountDue: boolean;
   /** Resources of guests that somebody else changed while nothing of ours was under way: theirs since, at the value they gave. */
@@ -59,8 +59,7 @@ async function promisesWithinCapacity(sight: Sight): Promise<Finding> {
   if (!sight.host.available) return undefined;
   const { committed, capacity } = await sight.engine.status();
   if (sight.strained.isSo) {
-    sight.strained.isSo =
-      sight.strained.isForGood || SIZES.some((field) => committed[field] > capacity[field]);
+    sight.strained.isSo = SIZES.some((field) => committed[field] > capacity[field]);
     return undefined;
   }
   const counted = sight.isRecountDue ? promised(sight) : committed;

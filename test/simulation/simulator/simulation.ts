@@ -109,7 +109,7 @@ class Simulation implements Victim {
   #allMovedTick = 0;
   readonly #foreign = new Map<SimulatedGuest, Map<Actuated, number>>();
   readonly #everForeign = new Set<SimulatedGuest>();
-  #strained = { isSo: false, isForGood: false };
+  #strained = { isSo: false };
   readonly #operated = new Set<SimulatedGuest>();
 
   constructor(one: Case, options: SimulationOptions) {
@@ -229,7 +229,6 @@ class Simulation implements Victim {
     this.#allMovedTick = this.#tick;
     this.disturb(undefined, 0);
     this.#isRestarting = true;
-    this.#strained.isSo = true;
     const restarted = this.#process.engine.start().then(() => {
       this.#isRestarting = false;
     });
@@ -462,8 +461,6 @@ class Simulation implements Victim {
 
   stepClock(byMs: number): void {
     this.#clock.stepWall(byMs);
-    // Work that was over may need once more what it was promised, and others have by now.
-    if (byMs < 0) this.#strained = { isSo: true, isForGood: true };
     this.#allMovedTick = this.#tick;
   }
 
