@@ -114,6 +114,7 @@ export class Engine implements AllocationEngine {
   readonly #renewals: Renewals;
   readonly #scaling: Scaling;
   readonly #reclaimer: Reclaimer;
+  readonly #latest: LatestTime;
   readonly #residual: Residual;
   readonly #anomalies: Anomalies;
   readonly #restraints: Restraints;
@@ -212,6 +213,7 @@ export class Engine implements AllocationEngine {
     this.#renewals = new Renewals(shared);
     this.#scaling = scaling;
     this.#reclaimer = reclaimer;
+    this.#latest = latest;
     this.#residual = new Residual({ ...shared, policy });
     this.#anomalies = anomalies;
     this.#reconciler = new Reconciler({ ...shared, grants, endings });
@@ -233,6 +235,11 @@ export class Engine implements AllocationEngine {
     const background = this.#background;
     this.#outcomes.replay(ledger, forecaster, this.#pasts);
     this.#leases.load(ledger.range(LeaseBook.prefix));
+    for (const { lease, decisions } of this.#leases.all()) {
+      // Whatever was taken because work was over is on record with its time.
+      for (const { atMs } of [...decisions.slice(-1), ...lease.adjustments.slice(-1)])
+        this.#latest.note(atMs);
+    }
     this.#anomalies.load(ledger.range(Anomalies.prefix));
     this.#unsubscribe.push(
       hypervisor.onAvailability((available) => background.keep(reconciler.onAvailability(available))),
