@@ -194,7 +194,9 @@ export function wireGuest({ facts, adopted, leadTimesMs, lastSample, leases }: G
         fastPeriodMs: adopted.sampling.fastMs,
         instructionStep: adopted.sampling.instructionStep,
       },
-      leadTimesMs: { ...leadTimesMs },
+      leadTimesMs: Object.fromEntries(
+        Object.entries(leadTimesMs ?? {}).map(([resource, ms]) => [resource, Math.round(ms)]),
+      ),
     },
     usage: lastSample && wireProfile(lastSample.usage),
     usageAtMs: whole(lastSample?.atMs),
@@ -296,6 +298,18 @@ export function wireParam(param: ParamValue): WireParam {
   }
 }
 
-export function wireAnomaly({ leaseId = '', evidence, ...anomaly }: Anomaly): WireAnomaly {
-  return { ...anomaly, leaseId, evidence: { ...evidence } };
+export function wireAnomaly({
+  leaseId = '',
+  evidence,
+  startMs,
+  clearedAtMs,
+  ...anomaly
+}: Anomaly): WireAnomaly {
+  return {
+    ...anomaly,
+    leaseId,
+    evidence: { ...evidence },
+    startMs: whole(startMs),
+    clearedAtMs: whole(clearedAtMs),
+  };
 }

@@ -237,7 +237,8 @@ export class EngineDouble implements AllocationEngine {
         severity: 'critical',
         reason: 'steady, nearly full CPU',
         evidence: { cpuMillicores: 990.5 },
-        startMs: 1_700_000_000_000,
+        // A sample is of the middle of a call, which falls between milliseconds.
+        startMs: 1_700_000_000_000.5,
       },
     ];
   }
@@ -293,6 +294,8 @@ export class EngineDouble implements AllocationEngine {
           baseline: { entitlement: REQUESTED, cpuLimited: false },
           relinquished: ['net'],
         },
+        // Measured by a clock that counts parts of milliseconds.
+        leadTimesMs: { memory: 811.6 },
       }),
       lastSample: sampleAt(1_700_000_000_500),
       leases: [...this.leases.keys()],

@@ -250,7 +250,7 @@ t.test('AdminService and ShadowService', async (t) => {
   ]);
   t.match(await call(admin, admin.getGuest, { guest: 'alpha' }), {
     capabilities: ['cpu-quota', 'vcpu-plug', 'agent', 'balloon', 'disk-limits'],
-    adoption: { relinquished: ['net'] },
+    adoption: { relinquished: ['net'], leadTimesMs: { memory: 812 } },
     usage: { cpuMillicores: 500 },
   });
   await call(admin, admin.adoptGuest, { guest: 'alpha' });
@@ -269,6 +269,7 @@ t.test('AdminService and ShadowService', async (t) => {
       leaseId: '',
       severity: 'critical',
       evidence: { cpuMillicores: 990.5 },
+      startMs: 1_700_000_000_001,
     },
   ]);
   t.strictSame(lastCall(f, 'listAnomalies')?.args, ['alpha']);

@@ -64,7 +64,7 @@ export class Oracle {
 
   answer(rule: Rule, question: OracleQuestion): OracleAnswer {
     const { horizon, windows, season } = question;
-    const errors: { y: number; e: number }[] = [];
+    const errors: { y: number; f: number; e: number }[] = [];
     const cells: number[] = [];
     for (const rows of this.#rows.values()) {
       for (const metric of question.metrics) {
@@ -75,7 +75,7 @@ export class Oracle {
           if (past.every((y) => y === undefined)) continue;
           const actual = all.slice(past.length, past.length + horizon);
           const window = actual.flatMap((y, step) =>
-            y === undefined ? [] : [{ y, e: y - (rule(past, season, step) as number) }],
+            y === undefined ? [] : [pointOf(y, rule(past, season, step) as number)],
           );
           for (const point of window) errors.push(point);
           cells.push(mean(window.map(({ e }) => Math.abs(e))) / mean(differences(past, season)));
@@ -87,7 +87,9 @@ export class Oracle {
     const levels = [1, 2, 3, 4, 5, 6, 7, 8, 9].map((tenth) => tenth / 10);
     const losses = levels.map((tau) => sum(errors.map(({ e }) => (e >= 0 ? tau * e : (tau - 1) * e))));
     const middle = [finite[(finite.length - 1) >> 1], finite[finite.length >> 1]] as [number, number];
-    const share = sum(errors.map(({ e }) => (e < 0 ? 1 : e === 0 ? 0.5 : 0))) / errors.length;
+    // Forecasts are of single precision, so values that it cannot tell apart are equal.
+    const below = errors.map(({ y, f }) => Math.sign(Math.fround(f) - Math.fround(y)) / 2 + 0.5);
+    const share = sum(below) / errors.length;
     return {
       scored: errors.length,
       MAE: mean(errors.map(({ e }) => Math.abs(e))),
@@ -115,6 +117,10 @@ export class Oracle {
     }
     return samples.map((bin) => (bin.length === 0 ? undefined : mean(bin)));
   }
+}
+
+function pointOf(y: number, f: number): { y: number; f: number; e: number } {
+  return { y, f, e: y - f };
 }
 
 function differences(past: Bins, season: number): number[] {
