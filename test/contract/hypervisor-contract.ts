@@ -63,6 +63,10 @@ function isNear(actual: number | undefined, expected: number, within: number): b
   return actual !== undefined && Math.abs(actual - expected) <= within;
 }
 
+/** Between looks at what is still to come, and how many: on a busy machine a clock that runs fast leaves little real time between them. */
+const LOOK_MS = 100;
+const LOOKS_MAX = 200;
+
 /** Poll a condition that a hypervisor promises only for later. */
 async function eventually<T>(
   harness: Harness,
@@ -71,8 +75,8 @@ async function eventually<T>(
 ): Promise<T> {
   for (let i = 0; ; i += 1) {
     const value = await harness.settle(read());
-    if (holds(value) || i >= 50) return value;
-    await harness.wait(100);
+    if (holds(value) || i >= LOOKS_MAX) return value;
+    await harness.wait(LOOK_MS);
   }
 }
 

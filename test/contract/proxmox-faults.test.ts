@@ -218,7 +218,8 @@ t.test(
     const abort = new AbortController();
     clock.after(500, () => abort.abort());
     t.match(await apply('cpu', one, { cpuMillicores: 800, vcpuCount: 4 }, abort.signal), { vcpuCount: 1 });
-    t.ok(clock.monotonicMs() - startMs < 4_000);
+    // The node itself tries for ten seconds.
+    t.ok(clock.monotonicMs() - startMs < 9_000);
     await restore('cpu', one);
     t.strictSame(waits(one), [], 'what went on behind was taken back all the same');
   },
