@@ -37,6 +37,7 @@ ceiling       4.00 cores on 4 vCPU, 1,024 MiB
 uses          0.50 cores, - at 2023-11-14T22:13:20.500+00:00
 baseline      1.50 cores on 2 vCPU, 256 MiB, since 2023-11-14T22:13:19.000+00:00
 relinquished  net (changed by somebody else)
+lead times    memory 0.812 s
 can           cpu-quota, vcpu-plug, agent, balloon, disk-limits
 leases        lease-id-1, lease-shown
 
@@ -57,6 +58,7 @@ ceiling       4.00 cores on 4 vCPU, 1,024 MiB
 uses          0.50 cores, - at 2023-11-14T22:13:20.500+00:00
 baseline      1.50 cores on 2 vCPU, 256 MiB, since 2023-11-14T22:13:19.000+00:00
 relinquished  net (changed by somebody else)
+lead times    memory 0.812 s
 can           cpu-quota, vcpu-plug, agent, balloon, disk-limits
 leases        lease-id-1, lease-shown
 
@@ -83,6 +85,7 @@ ceiling       4.00 cores on 4 vCPU, 1,024 MiB
 uses          0.50 cores, - at 2023-11-14T22:13:20.500+00:00
 baseline      1.50 cores on 2 vCPU, 256 MiB, since 2023-11-14T22:13:19.000+00:00
 relinquished  net (changed by somebody else)
+lead times    memory 0.812 s
 can           cpu-quota, vcpu-plug, agent, balloon, disk-limits
 leases        lease-id-1, lease-shown
 
@@ -97,6 +100,7 @@ ceiling       4.00 cores on 4 vCPU, 1,024 MiB
 uses          0.50 cores, - at 2023-11-14T22:13:20.500+00:00
 baseline      1.50 cores on 2 vCPU, 256 MiB, since 2023-11-14T22:13:19.000+00:00
 relinquished  net (changed by somebody else)
+lead times    memory 0.812 s
 can           cpu-quota, vcpu-plug, agent, balloon, disk-limits
 leases        lease-id-1, lease-shown
 
@@ -111,6 +115,7 @@ ceiling       4.00 cores on 4 vCPU, 1,024 MiB
 uses          0.50 cores, - at 2023-11-14T22:13:20.500+00:00
 baseline      1.50 cores on 2 vCPU, 256 MiB, since 2023-11-14T22:13:19.000+00:00
 relinquished  net (changed by somebody else)
+lead times    memory 0.812 s
 can           cpu-quota, vcpu-plug, agent, balloon, disk-limits
 leases        lease-id-1, lease-shown
 
