@@ -1,6 +1,7 @@
 import { differing, explainedBy, withResource } from '../core/entitlement.ts';
 import { AllocatorError } from '../core/errors.ts';
 import type { GuestFacts, GuestId } from '../core/guest.ts';
+import { hasEnded } from '../core/lease.ts';
 import type { Actuated, Clock, Forecaster, GuestEvent, Hypervisor, LeaseLedger } from '../core/ports.ts';
 import type { Entitlement } from '../core/profile.ts';
 import type { Cadences } from './cadences.ts';
@@ -218,8 +219,13 @@ export class Reconciler {
     // One that came while we were away from the hypervisor may not be durable yet.
     const preparing = open.filter(({ lease }) => lease.state === 'PREPARING');
     const result = await moves.reach(guest, preparing.map(leaseWrite));
-    for (const { lease, start, ending = 'RELEASED' } of open) {
-      if (lease.state === 'PREPARING') await grants.putInPlace(guest, lease.id, result);
+    for (const before of open) {
+      const { id } = before.lease;
+      if (!leases.has(id)) continue;
+      // Read anew: while the guest moved, one that waited may have begun, with its time to live from then.
+      const { lease, start, ending = 'RELEASED' } = leases.get(id);
+      if (hasEnded(lease.state)) continue;
+      if (preparing.includes(before)) await grants.putInPlace(guest, id, result);
       else if (lease.state === 'RELEASING')
         await endings.close(lease.id, ending, lease.reason, { guest, result });
       else if (nowMs >= lease.expiresAtMs && start?.lastsAsRun !== true)

@@ -369,12 +369,24 @@ function promised({ host, ledger, open }: Sight): Record<(typeof SIZES)[number],
       ({ state }) => holdsRoom(state) && state !== 'RELEASING',
     );
     const isAdjusted = leases.some(({ adjustments }) => adjustments.length > 0);
-    const admitted = isAdjusted ? [] : leases.map(({ id }) => leaseRecord(ledger, id)?.admitted);
-    const known = admitted.filter((one) => one !== undefined);
-    const target = combine(record.baseline.entitlement, known, host.factsOf(guest).ceiling);
+    const together = (some: readonly Lease[]): Entitlement => {
+      const admitted = some.map(({ id }) => leaseRecord(ledger, id)?.admitted);
+      const known = admitted.filter((one) => one !== undefined);
+      return combine(record.baseline.entitlement, known, host.factsOf(guest).ceiling);
+    };
+    const target = together(isAdjusted ? [] : leases);
     const held = host.entitlement(guest);
+    // What adjustments of an ended lease had freed may be somebody else's now: once in place, the others hold that much less.
+    const sentTo = record.intended ?? record.baseline.entitlement;
+    const inPlace = leases.filter(({ state }) => state !== 'SCHEDULED');
+    const isArrived = !isAdjusted && inPlace.every(({ state }) => !isUnderWay(state));
+    const due = together(inPlace);
+    const clipped = (field: (typeof SIZES)[number]): number =>
+      isArrived ? Math.max(0, due[field] - sentTo[field]) : 0;
     for (const field of SIZES)
-      sum[field] += record.relinquished.includes(RESOURCE_OF_SIZE[field]) ? held[field] : target[field];
+      sum[field] += record.relinquished.includes(RESOURCE_OF_SIZE[field])
+        ? held[field]
+        : target[field] - clipped(field);
   }
   return sum;
 }
