@@ -35,9 +35,9 @@ export interface Sight {
   readonly writtenLately: (guest: SimulatedGuest) => boolean;
   /**
    * The host may be promised out: a guest came back that stood still, or entered enforce with leases. It stays so until the
-   * promises fit again.
+   * promises fit again, and at least until the engine, which may wait for a slow disk, can have heard of it.
    */
-  readonly strained: { isSo: boolean };
+  readonly strained: { isSo: boolean; readonly isFresh: boolean };
   /** True when it is time for what costs too much at each tick. */
   readonly isRecountDue: boolean;
   /** Resources of guests that somebody else changed while nothing of ours was under way: theirs since, at the value they gave. */
@@ -59,7 +59,7 @@ async function promisesWithinCapacity(sight: Sight): Promise<Finding> {
   if (!sight.host.available) return undefined;
   const { committed, capacity } = await sight.engine.status();
   if (sight.strained.isSo) {
-    sight.strained.isSo = SIZES.some((field) => committed[field] > capacity[field]);
+    sight.strained.isSo = sight.strained.isFresh || SIZES.some((field) => committed[field] > capacity[field]);
     return undefined;
   }
   const counted = sight.isRecountDue ? promised(sight) : committed;
@@ -351,7 +351,9 @@ function explanation(
   if (inForce.length === 0) return baseline;
   if (inForce.some(({ state }) => isUnderWay(state))) return undefined;
   const intended = record.intended ?? baseline;
-  if (inForce.some(({ adjustments }) => adjustments.length > 0)) return intended;
+  // One that a crash cut short is on the guest's record alone.
+  if (record.adjusted !== undefined || inForce.some(({ adjustments }) => adjustments.length > 0))
+    return intended;
   const admitted = inForce.map(({ id }) => leaseRecord(ledger, id)?.admitted ?? baseline);
   const sum = combine(baseline, admitted, host.factsOf(guest).ceiling);
   // What adjustments of an ended lease had freed may be somebody else's now.

@@ -109,7 +109,7 @@ class Simulation implements Victim {
   #allMovedTick = 0;
   readonly #foreign = new Map<SimulatedGuest, Map<Actuated, number>>();
   readonly #everForeign = new Set<SimulatedGuest>();
-  #strained = { isSo: false };
+  readonly #strained = { isSo: false, isFresh: false, tick: 0 };
   readonly #operated = new Set<SimulatedGuest>();
 
   constructor(one: Case, options: SimulationOptions) {
@@ -342,7 +342,13 @@ class Simulation implements Victim {
     }
   }
 
+  #strain(): void {
+    this.#strained.isSo = true;
+    this.#strained.tick = this.#tick;
+  }
+
   #sight(open: ReadonlyMap<string, readonly Lease[]>): Sight {
+    this.#strained.isFresh = this.#tick - this.#strained.tick <= QUIET_TICKS;
     return {
       engine: this.#process.engine,
       ledger: this.#ledger,
@@ -489,7 +495,7 @@ class Simulation implements Victim {
     this.#host.stop(guest);
     this.#clock.after(downMs, () => {
       this.#load.excuse(guest);
-      this.#strained.isSo = true;
+      this.#strain();
       this.#host.start(guest);
     });
   }
@@ -499,7 +505,7 @@ class Simulation implements Victim {
     const { engine } = this.#process;
     if (what === 'restore' || what === 'readopt') this.#load.excuse(guest);
     this.#operated.add(guest);
-    this.#strained.isSo = true;
+    this.#strain();
     this.disturb(guest, 0);
     this.#operation(engine, guest, what)
       .catch((cause) => {
