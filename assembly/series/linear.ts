@@ -1,6 +1,9 @@
-// The linear expert: a ridge regression for every other knot, on lags near the present, near the target one and two seasons before it,
-// and near the present a season before, all as differences from the last value (Zeng et al., "Are Transformers
-// Effective for Time Series Forecasting?", 2023, NLinear). Its distribution is its residuals around its point.
+// The linear expert: a ridge regression for every other knot, on what was just before the present, around the target one and two
+// seasons before it, and before the present a season before, all as differences from the last value (Zeng et al., "Are
+// Transformers Effective for Time Series Forecasting?", 2023, NLinear). Its distribution is its residuals around its point.
+//
+// A regressor is the mean of a span of bins, the wider the farther it lies: means are less noisy than lags picked among
+// them, and so few of them still see all that a regression on every lag of a season would use.
 import {
   FIT_ORIGINS,
   FITS,
@@ -24,12 +27,17 @@ const RIDGE: f64 = 1e-4;
 /** Origins a fit needs before it is worth anything. */
 const ORIGINS_MIN: i32 = 3 * REGRESSORS;
 
-const RECENT: i32 = 10;
-const RECENT_LAGS = memory.data<i32>([1, 2, 3, 4, 5, 7, 11, 15, 23, 35]);
-const TARGET_REACH: i32 = 3; //  bins around the target, a season before
-const EARLIER_REACH: i32 = 1; // two seasons before
-const PRESENT: i32 = 4;
-const PRESENT_LAGS = memory.data<i32>([0, 1, 2, 5]);
+/** First and last bin of every regressor, beside its anchor; by anchor. */
+// biome-ignore format: a line an anchor
+const SPANS = memory.data<i32>([
+  -1, -1, -2, -2, -4, -3, -8, -5, -16, -9, -32, -17, // the present
+  -30, -16, -15, -7, -6, -3, -2, -1, 0, 0, 1, 2, 3, 6, 7, 15, 16, 30, // the target, a season before
+  -20, -5, -4, 4, 5, 20, // two seasons before
+  0, 0, -1, -1, -3, -2, -7, -4, -15, -8, -31, -16, // the present, a season before
+]);
+const PRESENT_END: i32 = 6;
+const TARGET_END: i32 = 15;
+const EARLIER_END: i32 = 18;
 /** Past a fit's first origin needs. */
 const REACH: i32 = 36;
 
@@ -39,27 +47,32 @@ function line(i: i32): f64 {
 function put(i: i32, value: f64): void {
   store<f64>(R_ROW + ((<usize>i) << 3), value);
 }
-function at(i: i32, origin: i32): f64 {
-  return line(min(max(i, 0), origin - 1));
+
+/** Regressors up to `end` from an anchor; of a span that leaves what is known, the nearest that is known. */
+function regressFrom(anchor: i32, from: i32, end: i32, origin: i32): void {
+  const last = line(origin - 1);
+  for (let r = from; r < end; ++r) {
+    const span = SPANS + ((<usize>r) << 3);
+    const first = min(max(anchor + load<i32>(span), 0), origin - 1);
+    const final = min(max(anchor + load<i32>(span, 4), 0), origin - 1);
+    let sum = 0.0;
+    for (let i = first; i <= final; ++i) sum += line(i);
+    put(r, sum / <f64>(final - first + 1) - last);
+  }
 }
 
 /** Regressors of a step from an origin into R_ROW. */
 function regress(origin: i32, season: i32, step: i32): void {
-  const last = line(origin - 1);
-  let r = 0;
-  for (let i = 0; i < RECENT; ++i, ++r)
-    put(r, at(origin - 1 - load<i32>(RECENT_LAGS + ((<usize>i) << 2)), origin) - last);
+  const present = origin - 1;
+  regressFrom(present, 0, PRESENT_END, origin);
   if (season <= 1) {
-    for (; r < REGRESSORS; ++r) put(r, 0.0);
+    for (let r = PRESENT_END; r < REGRESSORS; ++r) put(r, 0.0);
     return;
   }
-  const back = ((step + season - 1) / season) * season;
-  const target = origin - 1 + step - back;
-  for (let j = -TARGET_REACH; j <= TARGET_REACH; ++j, ++r) put(r, at(target + j, origin) - last);
-  for (let j = -EARLIER_REACH; j <= EARLIER_REACH; ++j, ++r) put(r, at(target - season + j, origin) - last);
-  for (let i = 0; i < PRESENT; ++i, ++r) {
-    put(r, at(origin - 1 - season - load<i32>(PRESENT_LAGS + ((<usize>i) << 2)), origin) - last);
-  }
+  const target = present + step - ((step + season - 1) / season) * season;
+  regressFrom(target, PRESENT_END, TARGET_END, origin);
+  regressFrom(target - season, TARGET_END, EARLIER_END, origin);
+  regressFrom(present - season, EARLIER_END, REGRESSORS, origin);
 }
 
 function coefficients(s: usize, fit: i32): usize {

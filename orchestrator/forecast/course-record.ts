@@ -15,8 +15,8 @@ export interface CourseRecord {
 }
 
 const MAGIC = 'FSCOURSE';
-/** To be raised whenever the layout of a series' state, or of a grid's row, changes. */
-const VERSION = 2;
+/** To be raised whenever the layout of a series' state or of a grid's row changes, or what a number in it means. */
+const VERSION = 3;
 const SHA_BYTES = 32;
 // MAGIC, u32 VERSION, u32 bytes of the guest's id, u32 bytes of the rows, u32 bytes of a state; then the checksum, and what it is of.
 const VERSION_AT = 8;
