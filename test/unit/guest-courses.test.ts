@@ -352,7 +352,7 @@ t.test('a damaged file is told of and the guest begins cold; the others go on', 
     'a.course: Error: its checksum differs',
     'b.course: Error: its checksum differs',
     'c.course: Error: it is no record of a course',
-    'd.course: Error: it is of version 9, and this program reads 2',
+    'd.course: Error: it is of version 9, and this program reads 3',
   ]);
   t.strictSame(after.guests(), ['../e']);
   t.strictSame(readdirSync(folder), ['..%2Fe.course']);
