@@ -318,12 +318,14 @@ export class Reconciler {
   async #checkForeign(guest: ManagedGuest, resource: Actuated): Promise<void> {
     const { clock, actuators } = this.#parts;
     const { record, facts } = guest;
-    if (guest.unread || facts.state !== 'running' || record.relinquished.includes(resource)) return;
+    if (guest.unread || facts.state !== 'running') return;
     const read = withResource(guest.held, resource, await actuators[resource].read(guest.record.id));
     const astray = guest.astray.has(resource);
     const known = astray ? [guest.held, ...guest.record.known] : [guest.held];
     const booting = resource === 'memory' && clock.monotonicMs() < guest.bootsUntilMonotonicMs;
-    if (booting || explainedBy(resource, read, known, astray)) {
+    // What is theirs already is left to them, and takes the room that it takes now.
+    const isTheirs = record.relinquished.includes(resource);
+    if (isTheirs || booting || explainedBy(resource, read, known, astray)) {
       guest.held = read;
       this.#parts.room.touch(guest.record.id);
       return;
