@@ -42,6 +42,7 @@ export function enginePolicy(config: Config): EnginePolicy {
       stuck: anomaly.stuck,
       miner: anomaly.miner,
       'profile-change': anomaly.profileChange,
+      drift: anomaly.drift,
     },
     scale: scalePolicy(config),
     delayLimitFraction: engine.delayLimitFraction,

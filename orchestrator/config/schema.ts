@@ -478,6 +478,11 @@ export const CONFIG_SCHEMA = z.strictObject({
         'alert',
         'A workload that keeps missing its forecast under the same parameters.',
       ),
+      drift: key(
+        oneOf(['alert', 'ignore']),
+        'alert',
+        'A workload that misses its forecast too often, over all guests and parameters. It is no fault of one guest, and none is touched for it.',
+      ),
     },
     'What is done about a guest that does what it should not: record and log it (alert); also hold it to what its leases were promised while it lasts (cap); also end its leases, put its baseline back and leave it in shadow until its mode is set anew (quarantine); or nothing (ignore).',
   ),

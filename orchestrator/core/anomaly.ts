@@ -10,6 +10,7 @@ export const ANOMALY_KINDS = [
   'stuck', //          work should run, and the guest uses next to nothing
   'miner', //          steady, nearly full CPU with next to no disk and network, unexplained by a lease
   'profile-change', // the same workload with the same parameters keeps missing its forecast
+  'drift', //          a workload over all guests and parameters misses its forecast more often than it should
 ] as const;
 export type AnomalyKind = (typeof ANOMALY_KINDS)[number];
 
@@ -95,7 +96,7 @@ export interface Seen {
 }
 
 /** Kinds that are told from samples. */
-export type SampledKind = Exclude<AnomalyKind, 'profile-change'>;
+export type SampledKind = Exclude<AnomalyKind, 'profile-change' | 'drift'>;
 const SAMPLED_KINDS = ['leak', 'runaway', 'stuck', 'miner'] as const satisfies readonly SampledKind[];
 
 /** What the signs of one sample say: a finding, `false` for none, undefined when it cannot be told. */
@@ -308,24 +309,33 @@ export interface Misses {
  * @param before of the runs before; undefined: the last one was as foreseen
  * @returns undefined when it was as foreseen; `before` when it cannot be told
  */
-export function missesAfter(
-  before: Misses | undefined,
-  { predicted }: Lease,
-  outcome: Outcome,
-): Misses | undefined {
-  if (!outcome.completed || predicted.runs < PROFILE_RUNS_MIN) return before;
-  const durationS = (outcome.finishedAtMs - outcome.startedAtMs) / 1000;
-  const fields = ['cpuMillicores', 'memoryBytes'] as const;
-  const outside = [
-    ...fields.map((field) => sideOf(field, outcome.peak[field], predicted.fields[field], outcome)),
-    sideOf('durationS', durationS, predicted.durationS, outcome),
-  ].filter((side) => side !== undefined);
+export function missesAfter(before: Misses | undefined, lease: Lease, outcome: Outcome): Misses | undefined {
+  if (!isJudged(lease, outcome)) return before;
+  const outside = outsideOf(lease, outcome);
   const same = outside.find(({ of }) => of === before?.of) ?? outside[0];
   if (same === undefined) return undefined;
   const { of, evidence } = same;
   const count = of === before?.of ? before.count + 1 : 1;
   const reason = `${count} runs in a row with the same parameters had ${of} the forecast's interval`;
   return { of, count, finding: { severity: 'info', reason, evidence: { ...evidence, runs: count } } };
+}
+
+/** Whether a run says something of its forecast: it ran to its end, and the forecast rests on enough runs. */
+export function isJudged({ predicted }: Lease, { completed }: Outcome): boolean {
+  return completed && predicted.runs >= PROFILE_RUNS_MIN;
+}
+
+/** Where a finished run lies outside its forecast's 90 % interval, and by which side. */
+export function outsideOf(
+  { predicted }: Lease,
+  outcome: Outcome,
+): Pick<Misses & Finding, 'of' | 'evidence'>[] {
+  const durationS = (outcome.finishedAtMs - outcome.startedAtMs) / 1000;
+  const fields = ['cpuMillicores', 'memoryBytes'] as const;
+  return [
+    ...fields.map((field) => sideOf(field, outcome.peak[field], predicted.fields[field], outcome)),
+    sideOf('durationS', durationS, predicted.durationS, outcome),
+  ].filter((side) => side !== undefined);
 }
 
 function sideOf(

@@ -7,6 +7,7 @@ import {
   missesAfter,
   type SampledKind,
 } from '../core/anomaly.ts';
+import { type Drift, driftAfter } from '../core/drift.ts';
 import type { Outcome } from '../core/forecast.ts';
 import type { GuestId } from '../core/guest.ts';
 import { hasEnded, type Lease } from '../core/lease.ts';
@@ -17,7 +18,7 @@ import type { LeaseBook } from './lease-book.ts';
 import type { LeaseJournal } from './lease-journal.ts';
 import type { Log } from './log.ts';
 import type { ManagedGuest } from './managed-guest.ts';
-import { sameWork } from './outcomes.ts';
+import { sameWork, workloadKey } from './outcomes.ts';
 import type { EnginePolicy } from './policy.ts';
 
 const PREFIX = 'anomaly/';
@@ -26,6 +27,8 @@ const PREFIX = 'anomaly/';
 const ANOMALIES_MAX = 1000;
 /** Pieces of work of which misses are remembered; those that missed longest ago go. */
 const MISSED_MAX = 1000;
+/** Workloads of which drift is followed; those that ran longest ago go. */
+const DRIFTS_MAX = 1000;
 
 /** What the ledger stores: the anomaly, and which cause it is of. */
 interface AnomalyRecord {
@@ -52,6 +55,7 @@ export class Anomalies {
   readonly #parts: AnomaliesParts;
   readonly #watches = new WeakMap<ManagedGuest, GuestWatch>();
   readonly #misses = new Map<string, Misses>();
+  readonly #drifts = new Map<string, Drift>();
   /** By key of the ledger, oldest first. */
   readonly #records = new Map<string, AnomalyRecord>();
   /** Keys of those that last, by cause. */
@@ -114,6 +118,26 @@ export class Anomalies {
 
   /** Take in how a piece of work ended. */
   noteOutcome(lease: Lease, outcome: Outcome): void {
+    this.#noteMisses(lease, outcome);
+    this.#noteDrift(lease, outcome);
+  }
+
+  /** After a restart a workload begins as calibrated: what lasted is over with the first run inside. */
+  #noteDrift(lease: Lease, outcome: Outcome): void {
+    const cause = `drift/${workloadKey(outcome)}`;
+    const drift = driftAfter(this.#drifts.get(cause), lease, outcome);
+    if (drift === undefined) return;
+    this.#drifts.delete(cause);
+    this.#drifts.set(cause, drift);
+    if (this.#drifts.size > DRIFTS_MAX) this.#drifts.delete(this.#drifts.keys().next().value as string);
+    if (drift.rises.size === 0) this.#clear(cause);
+    if (drift.alarm === undefined) return;
+    // The guest and the lease are those of the run that raised it.
+    const { guest, guestName, id: leaseId } = lease;
+    this.#raise(cause, { kind: 'drift', guest, guestName, leaseId, ...drift.alarm });
+  }
+
+  #noteMisses(lease: Lease, outcome: Outcome): void {
     const cause = `profile-change/${lease.guest}/${sameWork(outcome)}`;
     const misses = missesAfter(this.#misses.get(cause), lease, outcome);
     this.#misses.delete(cause);
@@ -139,6 +163,7 @@ export class Anomalies {
     for (const [cause, key] of this.#lasting) {
       const { kind, guest: id, leaseId } = (this.#records.get(key) as AnomalyRecord).anomaly;
       const guest = this.#parts.guests.find(id);
+      if (kind === 'drift') continue;
       if (guest === undefined) this.#clear(cause);
       if (guest === undefined || kind === 'profile-change') continue;
       const isOff = guest.facts.state !== 'running' && guest.facts.state !== 'paused';
@@ -169,7 +194,7 @@ export class Anomalies {
     const watch = new GuestWatch();
     for (const key of this.#lasting.values()) {
       const { kind, guest: of, leaseId, startMs } = (this.#records.get(key) as AnomalyRecord).anomaly;
-      if (of !== guest.record.id || kind === 'profile-change') continue;
+      if (of !== guest.record.id || kind === 'profile-change' || kind === 'drift') continue;
       if (leaseId === undefined || leaseId === newestLeaseId) watch.resume(kind, startMs, newestLeaseId);
     }
     this.#watches.set(guest, watch);

@@ -51,6 +51,13 @@ export function sameWork({ tenant, workload, params }: Outcome): string {
   return createHash('sha256').update(body).digest('base64url');
 }
 
+/** The same for the same workload of one tenant, whatever its parameters. */
+export function workloadKey({ tenant, workload }: Outcome): string {
+  return createHash('sha256')
+    .update(JSON.stringify([tenant, workload]))
+    .digest('base64url');
+}
+
 function sorted(object: Params | object): [string, unknown][] {
   return Object.entries(object).sort(([a], [b]) => (a < b ? -1 : 1));
 }

@@ -73,6 +73,36 @@ t.test('a profile that changed is named, and is over with a run as foreseen', as
   t.strictSame(told(world), ['profile-change a*']);
 });
 
+t.test(
+  'a workload that drifts is named over guests and parameters, once, and is over when it is back',
+  async (t) => {
+    let addedKib = 0;
+    const demand = () => ({ cpuMillicores: 300, memoryKib: 150 * 1024 + addedKib });
+    const world = await World.create([guest('a', { demand }), guest('b', { demand })]);
+    let runs = 0;
+    const run = async (): Promise<void> => {
+      runs += 1;
+      // Never twice the same, and on both guests in turn: no profile of one guest is seen to change.
+      const name = runs % 2 === 0 ? 'a' : 'b';
+      const { id } = await world.during(world.allocate({ guest: name, cpu: 300, mem: 174 + runs / 100 }));
+      await world.pass(20_000);
+      await world.during(world.release(id));
+      await world.pass(10_000);
+    };
+    for (let i = 0; i < 8; i += 1) await run();
+    t.strictSame(told(world), []);
+    addedKib = 50 * 1024;
+    for (let i = 0; i < 4; i += 1) await run();
+    t.strictSame(told(world), [], 'four may be chance');
+    for (let i = 0; i < 4; i += 1) await run();
+    t.strictSame(told(world), ['drift b']);
+    t.match(world.engine.listAnomalies(), [{ severity: 'info', evidence: { outside: 5, runs: 5 } }]);
+    addedKib = 0;
+    for (let i = 0; i < 24; i += 1) await run();
+    t.strictSame(told(world), ['drift b*']);
+  },
+);
+
 t.test('an anomaly outlives the process, as one', async (t) => {
   const world = await World.create([guest('hung')]);
   const { id } = await world.during(world.allocate({ guest: 'hung', cpu: 500, mem: 128, ttlMs: TTL_MS }));

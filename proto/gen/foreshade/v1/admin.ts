@@ -269,7 +269,7 @@ export interface ListAnomaliesResponse {
 
 /** One stretch of time in which a guest did what it should not. */
 export interface Anomaly {
-  /** leak, runaway, stuck, miner, profile-change. */
+  /** leak, runaway, stuck, miner, profile-change, drift. */
   kind?: string | undefined;
   guest?: string | undefined;
   guestName?:
